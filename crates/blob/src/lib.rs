@@ -1,0 +1,1 @@
+//! Object store access: conditional put, ranged get, cache.

@@ -1,0 +1,1 @@
+//! Plays Loki: ingests logs, answers LogQL over Loki's HTTP API.

@@ -1,0 +1,1 @@
+//! Durations as Go and Prometheus write them.

@@ -1,0 +1,1 @@
+//! Plays the OpenTelemetry Collector: receives OTLP, samples whole traces, exports.

@@ -1,0 +1,1 @@
+//! How a process lives: configuration, command line, tasks, HTTP and gRPC servers, health, metrics, shutdown.

@@ -1,0 +1,1 @@
+//! JSON or console logs with trace context, and OTLP export of traces and logs, for Rust services.

@@ -1,0 +1,1 @@
+//! For tests: goldens, fault injection, process control, recorded answers.

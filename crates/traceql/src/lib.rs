@@ -1,0 +1,1 @@
+//! TraceQL: text to syntax tree to checked plan to evaluation over batches. Pure.

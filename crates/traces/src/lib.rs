@@ -1,0 +1,1 @@
+//! Plays Tempo: ingests spans, answers TraceQL over Tempo's HTTP API.

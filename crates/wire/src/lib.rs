@@ -1,0 +1,1 @@
+//! Every outside format: OTLP, Loki push and query, Tempo, decoded with size caps.
