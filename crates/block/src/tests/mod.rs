@@ -1,0 +1,7 @@
+//! The engine with a small signal of its own: key/value rows.
+
+mod crash;
+mod ingest_logs;
+mod kv;
+mod parquet;
+mod stores;

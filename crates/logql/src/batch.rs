@@ -1,0 +1,50 @@
+//! Log entries in columns: what sources feed to a query.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, Int64Array, MapArray, StringArray};
+use model::Labels;
+
+/// Entries of one stream, ascending in time.
+///
+/// All columns have the same length. Within a stream, batches are pushed in ascending time (or, for a backward query, in any
+/// order as long as each batch is ascending), merged and without duplicates.
+#[derive(Debug, Clone)]
+pub struct EntryBatch {
+    /// The stream's labels.
+    pub labels: Labels,
+    /// Nanoseconds since the epoch, ascending, no nulls.
+    pub timestamps: Int64Array,
+    /// The lines, no nulls. May be shorter than `timestamps` only by being empty, when [`Needs::lines`](crate::Needs) is false.
+    pub lines: StringArray,
+    /// Structured metadata of the entries.
+    pub metadata: Metadata,
+}
+
+/// Structured metadata: columns for frequent names and a map for the rest.
+#[derive(Debug, Clone, Default)]
+pub struct Metadata {
+    /// Name and values; null where an entry lacks the name. No name twice.
+    pub columns: Vec<(Arc<str>, StringArray)>,
+    /// Further names per entry (`Map<Utf8, Utf8>`), none of which is a column's.
+    pub rest: Option<MapArray>,
+}
+
+impl Metadata {
+    /// No metadata.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+}
+
+impl EntryBatch {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,305 @@
+//! Log queries: the first or last `limit` entries that pass the pipeline.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap};
+
+use model::Matcher;
+
+use crate::ast::LogExpr;
+use crate::batch::EntryBatch;
+use crate::error::EvalError;
+use crate::labels::LabelSet;
+use crate::names::Names;
+use crate::needs::{MetadataNeeds, Needs};
+use crate::pipeline::{Pipeline, rows_between};
+use crate::row::{BatchView, Row, Wanted, own};
+
+/// Which end of the range is taken first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Oldest first.
+    Forward,
+    /// Newest first.
+    #[default]
+    Backward,
+}
+
+/// The range and size of a log query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogParams {
+    /// First instant, nanoseconds.
+    pub start: i64,
+    /// Instant after the last, nanoseconds; if equal to `start`, exactly that instant.
+    pub end: i64,
+    /// How many entries to return at most.
+    pub limit: usize,
+    /// Which end counts.
+    pub direction: Direction,
+    /// Least distance between two returned entries in nanoseconds; 0 for none.
+    pub interval: i64,
+}
+
+/// How result streams are formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Categories {
+    /// One stream per distinct set of all labels (plain answers).
+    Merged,
+    /// One stream per set of stream labels; metadata and parsed labels stand with each entry (`categorize-labels`).
+    Separate,
+}
+
+/// A stream of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultStream {
+    /// Its labels: all of them, or the stream's own, by [`Categories`].
+    pub labels: LabelSet,
+    /// Entries in the direction of the query.
+    pub entries: Vec<ResultEntry>,
+}
+
+/// An entry of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultEntry {
+    /// Nanoseconds since the epoch.
+    pub timestamp: i64,
+    /// The line as the pipeline left it.
+    pub line: String,
+    /// Structured metadata left by the pipeline; empty with [`Categories::Merged`].
+    pub metadata: LabelSet,
+    /// Labels made by the pipeline, errors included; empty with [`Categories::Merged`].
+    pub parsed: LabelSet,
+}
+
+/// With an `interval`, more entries than `limit` must be held; this many at most.
+const MAX_HELD: usize = 500_000;
+
+/// A log query under evaluation.
+#[derive(Debug)]
+pub struct LogQuery {
+    matchers: Vec<Matcher>,
+    needs: Needs,
+    params: LogParams,
+    pipeline: Pipeline,
+    names: Names,
+    /// The worst entry on top; at most `limit`, or more with an interval.
+    held: BinaryHeap<Held>,
+    sequence: u64,
+}
+
+/// An entry that may be in the answer; "greater" is later in the answer.
+#[derive(Debug)]
+struct Held {
+    /// Time in the order of the answer: negated for backward queries.
+    order: i64,
+    stream: LabelSet,
+    sequence: u64,
+    metadata: LabelSet,
+    parsed: LabelSet,
+    line: Box<str>,
+}
+
+impl Held {
+    fn key(&self) -> (i64, &LabelSet, u64) {
+        (self.order, &self.stream, self.sequence)
+    }
+}
+
+impl Ord for Held {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for Held {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Held {}
+
+impl LogQuery {
+    /// Plans the query.
+    pub fn new(expr: &LogExpr, params: LogParams) -> Result<Self, EvalError> {
+        let mut names = Names::new();
+        let pipeline = Pipeline::compile(expr, &mut names)?;
+        names.fix();
+        let needs = Needs { lines: true, metadata: MetadataNeeds::All, needles: pipeline.needles() };
+        let matchers = expr.matchers.clone();
+        Ok(Self { matchers, needs, params, pipeline, names, held: BinaryHeap::new(), sequence: 0 })
+    }
+
+    /// An empty query of the same plan, to be fed elsewhere and merged.
+    pub fn fork(&self) -> Self {
+        Self {
+            matchers: self.matchers.clone(),
+            needs: self.needs.clone(),
+            params: self.params,
+            pipeline: self.pipeline.clone(),
+            names: self.names.clone(),
+            held: BinaryHeap::new(),
+            sequence: 0,
+        }
+    }
+
+    /// What the labels of a stream must satisfy for it to be pushed.
+    pub fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+
+    /// What of the entries must be filled in.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// Takes the entries of the batch that pass. Entries outside the range are ignored.
+    pub fn push(&mut self, batch: &EntryBatch) -> Result<(), EvalError> {
+        let (first, last) = self.window();
+        let mut rows = rows_between(batch, first, last);
+        self.pipeline.select(batch, &mut rows);
+        if rows.is_empty() || self.params.limit == 0 {
+            return Ok(());
+        }
+        self.names.forget();
+        let view = BatchView::new(batch, &mut self.names, &self.needs.metadata);
+        let mut row = Row::new(&view, &Wanted::All);
+        let forward = self.params.direction == Direction::Forward;
+        let order: &mut dyn Iterator<Item = u32> =
+            if forward { &mut rows.into_iter() } else { &mut rows.into_iter().rev() };
+        for index in order {
+            let time = batch.timestamps.value(index as usize);
+            let order = if forward { time } else { !time };
+            if self.is_full() && self.held.peek().is_some_and(|worst| order > worst.order) {
+                break;
+            }
+            row.load(index as usize, &mut self.names);
+            if !self.pipeline.run(&mut row, &mut self.names) {
+                continue;
+            }
+            self.sequence += 1;
+            let held = Held {
+                order,
+                stream: own(&self.names, row.stream_labels()),
+                sequence: self.sequence,
+                metadata: own(&self.names, row.metadata_labels()),
+                parsed: own(&self.names, row.parsed_labels()),
+                line: row.line().into(),
+            };
+            hold(&mut self.held, self.params, held)?;
+        }
+        Ok(())
+    }
+
+    /// First and last instant of entries that can still enter the answer.
+    fn window(&self) -> (i64, i64) {
+        let LogParams { start, end, direction, .. } = self.params;
+        let last = if end > start { end - 1 } else { start };
+        match (self.cutoff(), direction) {
+            (Some(cutoff), Direction::Forward) => (start, last.min(cutoff)),
+            (Some(cutoff), Direction::Backward) => (start.max(cutoff), last),
+            (None, _) => (start, last),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.params.interval == 0 && self.held.len() >= self.params.limit
+    }
+
+    /// When enough entries are held: no entry later (forward) or earlier (backward) than this can enter the answer; one of
+    /// exactly this time still can.
+    pub fn cutoff(&self) -> Option<i64> {
+        let worst = self.held.peek().filter(|_| self.is_full())?;
+        Some(if self.params.direction == Direction::Forward { worst.order } else { !worst.order })
+    }
+
+    /// Joins a forked part.
+    pub fn merge(&mut self, other: Self) -> Result<(), EvalError> {
+        let offset = self.sequence;
+        self.sequence += other.sequence;
+        for mut held in other.held {
+            held.sequence += offset;
+            hold(&mut self.held, self.params, held)?;
+        }
+        Ok(())
+    }
+
+    /// The answer; streams are sorted by label text.
+    pub fn finish(self, categories: Categories) -> Vec<ResultStream> {
+        let forward = self.params.direction == Direction::Forward;
+        let mut streams: Vec<ResultStream> = Vec::new();
+        let mut places: HashMap<LabelSet, usize> = HashMap::new();
+        for held in thin(self.held.into_sorted_vec(), self.params) {
+            let Held { order, stream, metadata, parsed, line, .. } = held;
+            let (labels, metadata, parsed) = match categories {
+                Categories::Separate => (stream, metadata, parsed),
+                Categories::Merged => {
+                    let all = stream.iter().chain(metadata.iter()).chain(parsed.iter());
+                    (LabelSet::from_pairs(all), LabelSet::default(), LabelSet::default())
+                }
+            };
+            let place = *places.entry(labels.clone()).or_insert_with(|| {
+                streams.push(ResultStream { labels, entries: Vec::new() });
+                streams.len() - 1
+            });
+            let timestamp = if forward { order } else { !order };
+            streams[place].entries.push(ResultEntry { timestamp, line: line.into(), metadata, parsed });
+        }
+        streams.sort_by(|a, b| a.labels.cmp(&b.labels));
+        streams
+    }
+}
+
+/// Adds an entry, and removes what cannot be in the answer any more.
+fn hold(held: &mut BinaryHeap<Held>, params: LogParams, entry: Held) -> Result<(), EvalError> {
+    if params.interval == 0 {
+        if held.len() < params.limit {
+            held.push(entry);
+        } else if let Some(mut worst) = held.peek_mut()
+            && entry < *worst
+        {
+            *worst = entry;
+        }
+        return Ok(());
+    }
+    held.push(entry);
+    if held.len() >= MAX_HELD {
+        // More entries can only move the last one taken to the front, so everything behind it is useless.
+        let sorted = std::mem::take(held).into_sorted_vec();
+        let taken = taken(&sorted, params);
+        let Some(end) = taken.get(params.limit.saturating_sub(1)).filter(|end| **end + 1 < MAX_HELD / 2) else {
+            return Err(EvalError::Budget { what: "entries before thinning by interval", limit: MAX_HELD });
+        };
+        *held = sorted.into_iter().take(*end + 1).collect();
+    }
+    Ok(())
+}
+
+/// The places of the entries that an interval leaves.
+fn taken(sorted: &[Held], params: LogParams) -> Vec<usize> {
+    let mut next = i64::MIN;
+    let mut places = Vec::new();
+    for (i, entry) in sorted.iter().enumerate() {
+        if places.len() == params.limit {
+            break;
+        }
+        if entry.order >= next {
+            next = entry.order.saturating_add(params.interval);
+            places.push(i);
+        }
+    }
+    places
+}
+
+fn thin(sorted: Vec<Held>, params: LogParams) -> Vec<Held> {
+    if params.interval == 0 {
+        return sorted;
+    }
+    let mut places = taken(&sorted, params).into_iter().peekable();
+    sorted.into_iter().enumerate().filter(|(i, _)| places.next_if_eq(i).is_some()).map(|(_, entry)| entry).collect()
+}

@@ -1,0 +1,311 @@
+//! Metric queries: numbers over time windows, aggregated and combined.
+
+use std::sync::Arc;
+
+use model::Matcher;
+use model::regex::Regex;
+
+use crate::ast::{BinaryOp, Grouping, Matching, MetricExpr, RangeOp, VectorOp};
+use crate::batch::EntryBatch;
+use crate::binary;
+use crate::error::EvalError;
+use crate::labels::LabelSet;
+use crate::matrix::{Line, Matrix, Value};
+use crate::needs::Needs;
+use crate::range::{LeafPlan, LeafState, Windows};
+use crate::vector;
+
+/// When a metric query is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricParams {
+    /// First instant, nanoseconds (already aligned to the step).
+    pub start: i64,
+    /// No instant is later than this, nanoseconds.
+    pub end: i64,
+    /// Distance of instants, nanoseconds, positive; ignored if `instant`.
+    pub step: i64,
+    /// Evaluate at `end` only and answer with a vector or scalar.
+    pub instant: bool,
+}
+
+/// Bounds of a metric query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricLimits {
+    /// Series of the answer.
+    pub max_series: usize,
+    /// Series held by all range aggregations before they are aggregated further.
+    pub max_inner_series: usize,
+    /// Partial results (window pieces, single samples of quantiles) held by all range aggregations.
+    pub max_points: usize,
+}
+
+impl Default for MetricLimits {
+    fn default() -> Self {
+        Self { max_series: 500, max_inner_series: 100_000, max_points: 20_000_000 }
+    }
+}
+
+/// A range aggregation of the query: what to feed it.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    /// What the labels of a stream must satisfy.
+    pub matchers: Vec<Matcher>,
+    /// Entries must be later than this (exclusive), nanoseconds.
+    pub start: i64,
+    /// Entries must not be later than this (inclusive), nanoseconds.
+    pub end: i64,
+    /// What of the entries must be filled in.
+    pub needs: Needs,
+}
+
+/// A number at a time, of a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The series.
+    pub labels: LabelSet,
+    /// Milliseconds since the epoch.
+    pub timestamp_ms: i64,
+    /// The number.
+    pub value: f64,
+}
+
+/// A series of a matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Its labels.
+    pub labels: LabelSet,
+    /// Milliseconds since the epoch and value, ascending.
+    pub points: Vec<(i64, f64)>,
+}
+
+/// The answer of a metric query.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QueryResult {
+    /// Of a range query; sorted by labels.
+    Matrix(Vec<Series>),
+    /// Of an instant query; sorted by labels, or by value if the query says so.
+    Vector(Vec<Sample>),
+    /// Of an instant query that is a number.
+    Scalar(i64, f64),
+}
+
+/// A metric query under evaluation.
+#[derive(Debug)]
+pub struct MetricQuery {
+    plan: Arc<Plan>,
+    states: Vec<LeafState>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    root: Node,
+    leaves: Vec<Leaf>,
+    grid: Grid,
+    instant: bool,
+    limits: MetricLimits,
+}
+
+/// The evaluation instants, nanoseconds.
+#[derive(Debug, Clone, Copy)]
+struct Grid {
+    start: i64,
+    step: i64,
+    count: usize,
+}
+
+/// An expression over leaves.
+#[derive(Debug)]
+enum Node {
+    Leaf(usize),
+    Number(f64),
+    VectorOf(f64),
+    Vector { op: VectorOp, parameter: Option<usize>, grouping: Option<Grouping>, inner: Box<Node> },
+    Binary { op: BinaryOp, bool_modifier: bool, matching: Option<Matching>, left: Box<Node>, right: Box<Node> },
+    LabelReplace { inner: Box<Node>, dst: String, replacement: String, src: String, regex: Regex },
+}
+
+/// Collects the leaves of an expression.
+struct Planner {
+    grid: Grid,
+    leaves: Vec<LeafPlan>,
+}
+
+impl Planner {
+    fn node(&mut self, expr: &MetricExpr) -> Result<Node, EvalError> {
+        Ok(match expr {
+            MetricExpr::Range(range) => self.leaf(range, None)?,
+            MetricExpr::Vector(vector) => {
+                let (op, parameter, grouping) = (vector.op, vector.parameter, vector.grouping.clone());
+                if op == VectorOp::ApproxTopk {
+                    return Err(EvalError::NotEnabled("approx_topk is not enabled: use topk".to_owned()));
+                }
+                // The sum of sums over groups is the sum of all, so series need not be told apart further than the result does.
+                if let (VectorOp::Sum, MetricExpr::Range(range)) = (op, &*vector.inner)
+                    && range.grouping.is_none()
+                    && matches!(
+                        range.op,
+                        RangeOp::CountOverTime
+                            | RangeOp::Rate
+                            | RangeOp::BytesOverTime
+                            | RangeOp::BytesRate
+                            | RangeOp::SumOverTime
+                    )
+                {
+                    let grouping = grouping.unwrap_or(Grouping { without: false, labels: Vec::new() });
+                    let inner = Box::new(self.leaf(range, Some(&grouping))?);
+                    return Ok(Node::Vector { op, parameter, grouping: Some(grouping), inner });
+                }
+                Node::Vector { op, parameter, grouping, inner: Box::new(self.node(&vector.inner)?) }
+            }
+            MetricExpr::Binary(binary) => Node::Binary {
+                op: binary.op,
+                bool_modifier: binary.bool_modifier,
+                matching: binary.matching.clone(),
+                left: Box::new(self.node(&binary.left)?),
+                right: Box::new(self.node(&binary.right)?),
+            },
+            MetricExpr::Number(value) => Node::Number(*value),
+            MetricExpr::VectorOf(value) => Node::VectorOf(*value),
+            MetricExpr::LabelReplace(replace) => Node::LabelReplace {
+                inner: Box::new(self.node(&replace.inner)?),
+                dst: replace.dst.clone(),
+                replacement: replace.replacement.clone(),
+                src: replace.src.clone(),
+                regex: Regex::anchored(&replace.regex).map_err(|e| EvalError::Invalid(e.to_string()))?,
+            },
+            MetricExpr::Variants { .. } => {
+                return Err(EvalError::NotEnabled("variants are not enabled: query each metric on its own".to_owned()));
+            }
+        })
+    }
+
+    fn leaf(&mut self, range: &crate::ast::RangeAggregation, outer: Option<&Grouping>) -> Result<Node, EvalError> {
+        let Grid { start, step, count } = self.grid;
+        let windows = |range, offset| Windows::new(start, step, count, range, offset);
+        self.leaves.push(LeafPlan::new(range, outer, windows)?);
+        Ok(Node::Leaf(self.leaves.len() - 1))
+    }
+}
+
+impl MetricQuery {
+    /// Plans the query.
+    pub fn new(expr: &MetricExpr, params: MetricParams, limits: MetricLimits) -> Result<Self, EvalError> {
+        let MetricParams { start, end, step, instant } = params;
+        let step = step.max(1);
+        let grid = if instant {
+            Grid { start: end, step, count: 1 }
+        } else {
+            Grid { start, step, count: (end.saturating_sub(start).max(0) / step) as usize + 1 }
+        };
+        if grid.count > MAX_STEPS {
+            return Err(EvalError::Budget { what: "steps", limit: MAX_STEPS });
+        }
+        let mut planner = Planner { grid, leaves: Vec::new() };
+        let root = planner.node(expr)?;
+        let leaves = planner.leaves.iter().map(|plan| plan.leaf.clone()).collect();
+        let states = planner.leaves.into_iter().map(|plan| LeafState::new(Arc::new(plan))).collect();
+        Ok(Self { plan: Arc::new(Plan { root, leaves, grid, instant, limits }), states })
+    }
+
+    /// An empty query of the same plan, to be fed elsewhere and merged.
+    pub fn fork(&self) -> Self {
+        Self { plan: self.plan.clone(), states: self.states.iter().map(LeafState::fork).collect() }
+    }
+
+    /// The range aggregations to be fed, in the order of the text.
+    pub fn leaves(&self) -> &[Leaf] {
+        &self.plan.leaves
+    }
+
+    /// Takes the entries of the batch for the leaf of this index. Entries outside the leaf's range are ignored.
+    pub fn push(&mut self, leaf: usize, batch: &EntryBatch) -> Result<(), EvalError> {
+        let limits = self.plan.limits;
+        match self.states.get_mut(leaf) {
+            Some(state) => state.push(batch, &limits),
+            None => Ok(()),
+        }
+    }
+
+    /// Joins a forked part.
+    pub fn merge(&mut self, other: Self) -> Result<(), EvalError> {
+        let limits = self.plan.limits;
+        self.states.iter_mut().zip(other.states).try_for_each(|(state, other)| state.merge(other, &limits))
+    }
+
+    /// The answer.
+    pub fn finish(self) -> Result<QueryResult, EvalError> {
+        let Plan { root, grid, instant, limits, .. } = &*self.plan;
+        let mut states: Vec<Option<LeafState>> = self.states.into_iter().map(Some).collect();
+        let millis = |step: u32| (grid.start.saturating_add(i64::from(step).saturating_mul(grid.step))).div_euclid(1_000_000);
+        let value = evaluate(root, &mut states, grid.count)?;
+        let matrix = match value {
+            Value::Scalar(value) if *instant => return Ok(QueryResult::Scalar(millis(0), value)),
+            Value::Scalar(value) => constant(value, grid.count),
+            Value::Matrix(matrix) => matrix,
+        };
+        let Matrix { mut lines, ordered } = matrix;
+        if lines.len() > limits.max_series {
+            return Err(EvalError::SeriesLimit(limits.max_series));
+        }
+        if !ordered || !instant {
+            lines.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
+        if *instant {
+            let sample = |line: Line| {
+                let (step, value) = *line.points.first()?;
+                Some(Sample { labels: line.labels, timestamp_ms: millis(step), value })
+            };
+            return Ok(QueryResult::Vector(lines.into_iter().filter_map(sample).collect()));
+        }
+        let series = |line: Line| Series {
+            labels: line.labels,
+            points: line.points.into_iter().map(|(step, value)| (millis(step), value)).collect(),
+        };
+        Ok(QueryResult::Matrix(lines.into_iter().map(series).collect()))
+    }
+}
+
+/// More evaluation instants are refused.
+const MAX_STEPS: usize = 1_000_000;
+
+/// `{}` with the same number at each step.
+fn constant(value: f64, steps: usize) -> Matrix {
+    let points = (0..steps as u32).map(|step| (step, value)).collect();
+    Matrix { lines: vec![Line { labels: LabelSet::default(), points }], ordered: false }
+}
+
+fn evaluate(node: &Node, states: &mut [Option<LeafState>], steps: usize) -> Result<Value, EvalError> {
+    let matrix = |node: &Node, states: &mut [Option<LeafState>]| match evaluate(node, states, steps)? {
+        Value::Matrix(matrix) => Ok(matrix),
+        Value::Scalar(_) => {
+            Err(EvalError::NotEvaluable("a number cannot be aggregated: wrap it in vector(…)".to_owned()))
+        }
+    };
+    Ok(match node {
+        Node::Leaf(leaf) => match states.get_mut(*leaf).and_then(Option::take) {
+            Some(state) => Value::Matrix(state.finish()?),
+            None => Value::Matrix(Matrix::default()),
+        },
+        Node::Number(value) => Value::Scalar(*value),
+        Node::VectorOf(value) => Value::Matrix(constant(*value, steps)),
+        Node::Vector { op, parameter, grouping, inner } => {
+            let input = matrix(inner, states)?;
+            Value::Matrix(vector::aggregate(*op, *parameter, grouping.as_ref(), input, steps))
+        }
+        Node::Binary { op, bool_modifier, matching, left, right } => {
+            let (left, right) = (evaluate(left, states, steps)?, evaluate(right, states, steps)?);
+            binary::apply(*op, *bool_modifier, matching.as_ref(), left, right, steps)?
+        }
+        Node::LabelReplace { inner, dst, replacement, src, regex } => {
+            let replaced = |mut line: Line| {
+                let value = line.labels.get(src).unwrap_or_default();
+                if regex.is_match(value) {
+                    line.labels = line.labels.with(dst, &regex.replace_all(value, replacement));
+                }
+                line
+            };
+            let input = matrix(inner, states)?;
+            Value::Matrix(Matrix::from_lines(input.lines.into_iter().map(replaced).collect())?)
+        }
+    })
+}

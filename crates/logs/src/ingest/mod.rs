@@ -1,0 +1,197 @@
+//! The distributor: bodies of pushes become checked, normalised rows and go to the store.
+
+pub mod accept;
+pub mod level;
+pub mod names;
+pub mod otlp;
+mod otlp_text;
+pub mod pairs;
+mod rate;
+pub mod reasons;
+pub mod streams;
+
+use std::sync::Arc;
+
+use block::{AppendError, Store};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use http::StatusCode;
+use model::{TenantId, Timestamp};
+use parking_lot::{Mutex, RwLock};
+use service::Failure;
+use wire::decompress::{Encoding, decompress};
+use wire::loki::{Dialect, PushRequest, PushStream, read_push};
+use wire::otlp::{Format, Signal};
+
+use crate::ingest::accept::{Acceptor, Accepted};
+use crate::ingest::otlp::Mapping;
+use crate::ingest::pairs::Pairs;
+use crate::ingest::rate::TokenBucket;
+use crate::ingest::reasons::Rule;
+use crate::ingest::streams::Streams;
+use crate::limits::Limits;
+use crate::metrics::IngestMetrics;
+use crate::store::record;
+use crate::store::signal::LogsSignal;
+
+/// Takes pushes.
+pub struct Ingest {
+    store: Arc<Store<LogsSignal>>,
+    limits: Arc<Limits>,
+    mapping: Mapping,
+    tenants: RwLock<HashMap<TenantId, Arc<TenantState>>>,
+    metrics: IngestMetrics,
+    max_body: usize,
+}
+
+/// What ingest remembers of a tenant.
+#[derive(Default)]
+struct TenantState {
+    streams: Streams,
+    rate: Mutex<TokenBucket>,
+}
+
+impl Ingest {
+    /// An ingest into `store`; a body may have `max_body` bytes after decompression.
+    pub fn new(store: Arc<Store<LogsSignal>>, limits: Arc<Limits>, metrics: IngestMetrics, max_body: usize) -> Self {
+        let mapping = Mapping::new(&limits.otlp_config);
+        Self { store, limits, mapping, tenants: RwLock::default(), metrics, max_body }
+    }
+
+    /// A push as it came over HTTP. Returns when the good entries are durable and queryable; the failure tells of the others.
+    pub async fn push_http(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        body: Bytes,
+        content_type: &str,
+        content_encoding: &str,
+        dialect: Dialect,
+    ) -> Result<(), Failure> {
+        let request = read_push(body, content_type, content_encoding, dialect, self.max_body).map_err(|error| {
+            let failure = Failure::invalid(error.to_string());
+            if error.is_too_large() { failure.with_status(StatusCode::PAYLOAD_TOO_LARGE) } else { failure }
+        })?;
+        self.push(tenant, request).await
+    }
+
+    /// A decoded push.
+    pub async fn push(self: &Arc<Self>, tenant: &TenantId, request: PushRequest) -> Result<(), Failure> {
+        if request.streams.is_empty() {
+            return Err(no_stream());
+        }
+        let state = self.tenant(tenant);
+        let now = Timestamp::now();
+        let mut acceptor = Acceptor::new(&self.limits, now);
+        for stream in request.streams.iter().filter(|s| !s.entries.is_empty()) {
+            self.take_stream(&state, tenant, stream, now, &mut acceptor);
+        }
+        drop(request);
+        self.store(tenant, &state, now, acceptor.finish()).await
+    }
+
+    fn take_stream(&self, state: &TenantState, tenant: &TenantId, sent: &PushStream, now: Timestamp, acceptor: &mut Acceptor<'_>) {
+        let bytes: usize = sent.entries.iter().map(|e| e.line.len()).sum();
+        let stream = match state.streams.get(&sent.labels, tenant.as_str(), &self.limits, now) {
+            Ok(stream) => stream,
+            Err(error) => return acceptor.refuse(error.rule, sent.entries.len() as u64, bytes as u64, || error.text),
+        };
+        let at = acceptor.stream(&stream);
+        acceptor.reserve(at, sent.entries.len(), bytes);
+        let mut metadata = Pairs::default();
+        'entries: for entry in &sent.entries {
+            metadata.clear();
+            for (name, value) in &entry.metadata {
+                if let Err(error) = metadata.add_raw(name, value) {
+                    acceptor.refuse(Rule::InvalidStructuredMetadata, 1, entry.line.len() as u64, || error.to_string());
+                    continue 'entries;
+                }
+            }
+            acceptor.entry(&stream, at, entry.timestamp_ns, &entry.line, &metadata);
+        }
+    }
+
+    /// An OTLP/HTTP request as it came.
+    pub async fn otlp_http(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        body: Bytes,
+        content_type: &str,
+        content_encoding: &str,
+    ) -> Result<(), Failure> {
+        let format = match content_type.trim() {
+            "application/x-protobuf" => Format::Protobuf,
+            "application/json" => Format::Json,
+            other => match Format::from_content_type(other) {
+                Some(format) => format,
+                None => return Err(Failure::invalid(format!("content type: {other} is not supported"))),
+            },
+        };
+        let encoding = match Encoding::parse(content_encoding) {
+            Some(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Zstd | Encoding::Lz4)) => encoding,
+            _ => return Err(Failure::invalid(format!("Content-Encoding {content_encoding:?} not supported"))),
+        };
+        let body = decompress(body, encoding, self.max_body).map_err(|error| match error {
+            wire::decompress::DecompressError::TooLarge { limit } => Failure::too_large(limit),
+            error => Failure::invalid(error.to_string()),
+        })?;
+        self.push_otlp(tenant, body, format).await
+    }
+
+    /// An `ExportLogsServiceRequest`.
+    pub async fn push_otlp(self: &Arc<Self>, tenant: &TenantId, body: Bytes, format: Format) -> Result<(), Failure> {
+        let (body, counts) = Signal::Logs.decode(body, format).map_err(|e| Failure::invalid(e.to_string()))?;
+        if counts.items == 0 {
+            return Err(no_stream());
+        }
+        let state = self.tenant(tenant);
+        let now = Timestamp::now();
+        let mut acceptor = Acceptor::new(&self.limits, now);
+        self.mapping
+            .map(&body, &state.streams, tenant.as_str(), &self.limits, now, &mut acceptor)
+            .map_err(|e| Failure::invalid(e.to_string()))?;
+        drop(body);
+        self.store(tenant, &state, now, acceptor.finish()).await
+    }
+
+    async fn store(&self, tenant: &TenantId, state: &TenantState, now: Timestamp, accepted: Accepted) -> Result<(), Failure> {
+        let Accepted { rows, mut reasons, bytes } = accepted;
+        let lines = rows.len() as u64;
+        let rate = self.limits.ingestion_rate_mb * f64::from(1 << 20);
+        let burst = self.limits.ingestion_burst_size_mb * f64::from(1 << 20);
+        if rate > 0.0 && !state.rate.lock().take(bytes as f64, rate, burst, now) {
+            reasons.add(Rule::RateLimited, lines, bytes, || {
+                format!(
+                    "ingestion rate limit exceeded for user {tenant} (limit: {rate:.0} bytes/sec) while attempting to ingest '{lines}' \
+                     lines totaling '{bytes}' bytes: reduce the volume or raise limits_config.ingestion_rate_mb"
+                )
+            });
+        } else if lines > 0 {
+            let record = record::encode(&rows);
+            self.store.append(tenant, record, rows).await.map_err(append_failure)?;
+            self.metrics.received(tenant, lines, bytes);
+        }
+        for refused in reasons.iter() {
+            self.metrics.discarded(tenant, refused.rule.name(), refused.entries, refused.bytes);
+        }
+        reasons.failure().map_or(Ok(()), Err)
+    }
+
+    fn tenant(&self, tenant: &TenantId) -> Arc<TenantState> {
+        if let Some(state) = self.tenants.read().get(tenant) {
+            return state.clone();
+        }
+        self.tenants.write().entry(tenant.clone()).or_default().clone()
+    }
+}
+
+fn no_stream() -> Failure {
+    Failure::invalid("error at least one valid stream is required for ingestion").with_status(StatusCode::UNPROCESSABLE_ENTITY)
+}
+
+fn append_failure(error: AppendError) -> Failure {
+    match &error {
+        AppendError::Full { retry_after, .. } => Failure::limited(error.to_string(), Some(*retry_after)),
+        AppendError::Unavailable(_) => Failure::unavailable(error.to_string(), None),
+        AppendError::Closed => Failure::unavailable(error.to_string(), None),
+    }
+}

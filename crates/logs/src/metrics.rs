@@ -1,0 +1,56 @@
+//! The metrics that dashboards of Loki know.
+
+use model::TenantId;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use service::Metrics;
+
+/// Labels of the counters of accepted data.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfTenant {
+    tenant: String,
+}
+
+/// Labels of the counters of refused data.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Discarded {
+    reason: &'static str,
+    tenant: String,
+}
+
+/// Counters of the distributor.
+#[derive(Debug, Clone, Default)]
+pub struct IngestMetrics {
+    bytes: Family<OfTenant, Counter>,
+    lines: Family<OfTenant, Counter>,
+    discarded_samples: Family<Discarded, Counter>,
+    discarded_bytes: Family<Discarded, Counter>,
+}
+
+impl IngestMetrics {
+    /// Registers them; `metrics` has the prefix `loki`.
+    pub fn register(metrics: &Metrics) -> Self {
+        let own = Self::default();
+        let distributor = metrics.prefixed("distributor");
+        distributor.register("bytes_received", "Bytes of lines and structured metadata accepted, by tenant", own.bytes.clone());
+        distributor.register("lines_received", "Lines accepted, by tenant", own.lines.clone());
+        metrics.register("discarded_samples", "Lines refused, by reason and tenant", own.discarded_samples.clone());
+        metrics.register("discarded_bytes", "Bytes of lines refused, by reason and tenant", own.discarded_bytes.clone());
+        own
+    }
+
+    /// Counts accepted entries.
+    pub fn received(&self, tenant: &TenantId, lines: u64, bytes: u64) {
+        let labels = OfTenant { tenant: tenant.to_string() };
+        self.bytes.get_or_create(&labels).inc_by(bytes);
+        self.lines.get_or_create(&labels).inc_by(lines);
+    }
+
+    /// Counts refused entries.
+    pub fn discarded(&self, tenant: &TenantId, reason: &'static str, entries: u64, bytes: u64) {
+        let labels = Discarded { reason, tenant: tenant.to_string() };
+        self.discarded_samples.get_or_create(&labels).inc_by(entries);
+        self.discarded_bytes.get_or_create(&labels).inc_by(bytes);
+    }
+}

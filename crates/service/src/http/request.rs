@@ -1,0 +1,222 @@
+//! What happens around every request: bounds on its body and time, panics caught, a span, a duration.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use futures::FutureExt;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::Limited;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tower_http::timeout::TimeoutBody;
+use tracing::{Instrument, field::Empty};
+
+use super::{Draining, Limits};
+use crate::{
+    Failure, Metrics,
+    metrics::{RequestLabels, RequestSeconds},
+};
+
+/// The service behind every connection: chooses HTTP or gRPC.
+#[derive(Clone)]
+pub(super) struct Requests {
+    http: Router,
+    grpc: Option<Router>,
+    started: Arc<AtomicBool>,
+}
+
+struct Around {
+    grpc: bool,
+    limits: Limits,
+    permits: Arc<Semaphore>,
+    durations: Option<RequestSeconds>,
+    drain: CancellationToken,
+}
+
+impl Requests {
+    pub(super) fn new(
+        http: Router,
+        grpc: Option<Router>,
+        limits: Limits,
+        metrics: Option<Metrics>,
+        drain: CancellationToken,
+    ) -> Requests {
+        let permits = Arc::new(Semaphore::new(limits.requests));
+        let durations = metrics.map(|metrics| metrics.request_seconds());
+        let around = |router: Router, grpc: bool| {
+            let around = Around {
+                grpc,
+                limits,
+                permits: permits.clone(),
+                durations: durations.clone(),
+                drain: drain.clone(),
+            };
+            // Our own bound replaces axum's 2 MiB.
+            let router = router.layer(DefaultBodyLimit::disable());
+            router.layer(middleware::from_fn_with_state(Arc::new(around), handle))
+        };
+        Requests { http: around(http, false), grpc: grpc.map(|router| around(router, true)), started: Arc::default() }
+    }
+
+    /// For one connection; `started` becomes true with its first request.
+    pub(super) fn on_connection(self, started: Arc<AtomicBool>) -> Requests {
+        Requests { started, ..self }
+    }
+}
+
+impl tower::Service<http::Request<hyper::body::Incoming>> for Requests {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
+        self.started.store(true, Ordering::Relaxed);
+        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let router = match &self.grpc {
+            Some(grpc) if content_type.is_some_and(|t| t.starts_with(b"application/grpc")) => grpc,
+            _ => &self.http,
+        };
+        Box::pin(router.clone().oneshot(request.map(Body::new)))
+    }
+}
+
+async fn handle(State(around): State<Arc<Around>>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let is_probe = matches!(request.uri().path(), "/ready" | "/healthz" | "/metrics");
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("other", MatchedPath::as_str);
+    let method = known(request.method());
+    request.extensions_mut().insert(Draining(around.drain.clone()));
+
+    let span = match is_probe {
+        true => tracing::Span::none(),
+        false => tracing::info_span!(
+            "request",
+            otel.name = format!("{method} {route}"),
+            otel.kind = "server",
+            http.request.method = method,
+            http.route = route,
+            http.response.status_code = Empty,
+        ),
+    };
+    telemetry::propagation::set_parent(&span, request.headers());
+
+    let work = AssertUnwindSafe(around.bounded(request, next, is_probe)).catch_unwind().instrument(span.clone());
+    let mut response = work.await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        span.in_scope(|| tracing::error!(panic = text, route, "a request's handler panicked"));
+        around.answer(Failure::internal("internal error: the request's handler panicked"))
+    });
+    if response.status() == StatusCode::NOT_FOUND && matched.is_none() && !around.grpc {
+        // Routers answer unknown paths with an empty body; whoever set one keeps it.
+        if !response.headers().contains_key(header::CONTENT_TYPE) {
+            response = Failure::not_found("404 page not found").into_line_response();
+        }
+    }
+
+    let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
+    let took = begun.elapsed();
+    if status >= 500 && !is_probe {
+        span.in_scope(|| tracing::warn!(status, took = ?took, "request failed"));
+    } else {
+        span.in_scope(|| tracing::debug!(status, took = ?took, "request answered"));
+    }
+    if let Some(durations) = &around.durations {
+        let (method, status_code) = match around.grpc {
+            true => ("gRPC", grpc_status(&response)),
+            false => (method, status.to_string()),
+        };
+        let labels = RequestLabels { method, route: route_label(route), status_code };
+        durations.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+    response
+}
+
+impl Around {
+    async fn bounded(&self, request: Request, next: Next, is_probe: bool) -> Response {
+        let _permit = match self.permits.try_acquire() {
+            Ok(permit) => Some(permit),
+            Err(_) if is_probe => None,
+            Err(_) => {
+                let text = format!("more than {} requests in work: try again later", self.limits.requests);
+                return self.answer(Failure::unavailable(text, Some(Duration::from_secs(1))));
+            }
+        };
+        if self.grpc {
+            return next.run(request).await;
+        }
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        if length > self.limits.body as u64 {
+            return Failure::too_large(self.limits.body).into_response();
+        }
+        let limits = self.limits;
+        let request = request.map(|body| {
+            let timed = Box::pin(TimeoutBody::new(limits.body_timeout, body));
+            Body::new(Limited::new(timed, limits.body))
+        });
+        match limits.request_timeout {
+            None => next.run(request).await,
+            Some(timeout) => match tokio::time::timeout(timeout, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => Failure::timeout(format!("no answer within {timeout:?}")).into_response(),
+            },
+        }
+    }
+
+    fn answer(&self, failure: Failure) -> Response {
+        match self.grpc {
+            true => tonic::Status::from(failure).into_http::<Body>(),
+            false => failure.into_response(),
+        }
+    }
+}
+
+/// Methods as metric labels and span names: a client must not be able to invent series.
+fn known(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "PATCH" => "PATCH",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// `loki_api_v1_label_name_values`, as Loki and Tempo name routes.
+fn route_label(route: &str) -> String {
+    let words = route.split(['/', '{', '}', '*']).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("_")
+}
+
+/// Only answers without a message carry their status in the headers; the others have begun well.
+fn grpc_status(response: &Response) -> String {
+    let code = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).unwrap_or("0");
+    code.to_owned()
+}
