@@ -56,5 +56,6 @@ fn ci() -> Result<()> {
 
 fn bench(args: &[String]) -> Result<()> {
     Cargo::new(["build", "--release", "--workspace", "--bins"]).run()?;
-    Cargo::new(["run", "--release", "--package", "testkit", "--bin", "bench", "--"]).args(args).run()
+    let bench = Cargo::new(["run", "--release", "--package", "testkit", "--bin", "bench", "--"]).args(args);
+    bench.env("TIMBERLINE_BIN", &run::target_dir().join("release").to_string_lossy()).run()
 }

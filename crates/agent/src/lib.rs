@@ -1,1 +1,153 @@
 //! Plays Promtail: tails container logs and files, runs pipelines, ships to the log store.
+//!
+//! One thread reads all files ([`tail`]); what it reads runs through the job's stages ([`pipeline`]) into the
+//! clients' bounded queues ([`client`]). A file's position moves when every client has acknowledged
+//! ([`progress`]), so the files are the queue: while the store is away, they wait.
+
+pub mod client;
+pub mod config;
+mod discovery;
+mod dispatch;
+pub mod entry;
+pub mod metrics;
+pub mod pipeline;
+pub mod positions;
+pub mod progress;
+pub mod relabel;
+pub mod tail;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use anyhow::{Context, Result, anyhow};
+use service::config::{ByteSize, Problems};
+use service::{BuildInfo, Cli, Phase, Process, Server, Standard};
+
+use client::{Destination, LocalStore, Queue, Remote, Sender};
+pub use config::Config;
+use discovery::{DockerDiscovery, DockerJob, StaticTarget};
+use dispatch::Dispatcher;
+use metrics::AgentMetrics;
+use pipeline::{Pipeline, begins_with_docker};
+use positions::Positions;
+use relabel::Relabel;
+use tail::{Poller, PollerOptions};
+
+/// Bytes that may wait for one client.
+const QUEUE_BYTES: usize = 8 << 20;
+/// Bytes after which a line is cut, unless configured.
+const MAX_LINE: ByteSize = ByteSize::mib(1);
+/// Commands from discovery that may wait for the reading thread.
+const COMMANDS: usize = 1024;
+
+/// Builds the agent into a process: opens positions, binds its listener and adds its tasks, starts nothing. Where `local`
+/// is given and the configuration names no client, lines go there.
+pub fn build(cli: &Cli, config: Config, local: Option<Arc<dyn LocalStore>>, process: &mut Process) -> Result<SocketAddr> {
+    cli.roles(&[("agent", ())])?;
+    let config = with_defaults(config)?;
+    let metrics = AgentMetrics::new(process.metrics());
+    let positions = Arc::new(Positions::load(&config.positions).context("positions.filename")?);
+
+    let mut queues = Vec::new();
+    let mut clients: Vec<_> = config.all_clients().cloned().collect();
+    if local.is_some() {
+        clients.truncate(1);
+    }
+    for (i, client) in clients.into_iter().enumerate() {
+        let queue = Arc::new(Queue::new(QUEUE_BYTES));
+        let destination = match &local {
+            Some(store) => Destination::Local(store.clone()),
+            None => Destination::Remote(Box::new(Remote::new(&client).with_context(|| format!("clients[{i}]"))?)),
+        };
+        let sender = Sender::new(queue.clone(), destination, client, metrics.clone());
+        process.task(format!("agent/client-{i}"), Phase::Finish, move |stop| async move {
+            sender.run(stop).await;
+            Ok(())
+        });
+        queues.push(queue);
+    }
+
+    let dispatcher = {
+        let (config, queues, metrics) = (config.clone(), queues, metrics);
+        Arc::new(move || Dispatcher::new(pipelines(&config), queues.clone(), metrics.clone()))
+    };
+    let (commands, received) = sync_channel(COMMANDS);
+    let mut targets = Vec::new();
+    for (job, scrape) in config.scrape_configs.iter().enumerate() {
+        let place = || format!("scrape_configs[{job}]");
+        let rules = scrape.relabel_configs.iter().map(Relabel::compile).collect::<Result<Vec<_>, _>>();
+        let rules = rules.map_err(|e| anyhow!(e)).with_context(place)?;
+        let docker = begins_with_docker(&scrape.pipeline_stages);
+        for target in &scrape.static_configs {
+            let target = StaticTarget::new(job, target, &rules, docker).map_err(|e| anyhow!(e)).with_context(place)?;
+            targets.extend(target);
+        }
+        for (i, sd) in scrape.docker_sd_configs.iter().enumerate() {
+            let docker = DockerJob { job, config: sd.clone(), rules: rules.clone() };
+            let discovery = DockerDiscovery::new(docker, commands.clone(), positions.clone(), dispatcher.clone());
+            let name = format!("agent/{}/docker-{i}", scrape.job_name);
+            process.task(name, Phase::Drain, move |stop| discovery.run(stop));
+        }
+    }
+    drop(commands);
+
+    let max_line = if config.limits_config.max_line_size.get() == 0 { MAX_LINE } else { config.limits_config.max_line_size };
+    let options = PollerOptions {
+        poll: std::time::Duration::from_millis(250),
+        sync_period: config.target_config.sync_period.get(),
+        max_line: max_line.as_usize(),
+    };
+    let poller = Poller::new(options, targets, received, positions.clone(), dispatcher());
+    process.thread("agent/tail", Phase::Drain, move |stop| {
+        poller.run(&stop);
+        Ok(())
+    });
+
+    let (saved, period) = (positions.clone(), config.positions.sync_period.get());
+    process.task("agent/positions", Phase::Flush, move |stop| async move {
+        let mut ticks = tokio::time::interval(period);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => break,
+            }
+            if let Err(error) = saved.save() {
+                tracing::error!(error = format!("{error:#}"), "positions cannot be written");
+            }
+        }
+        saved.save()
+    });
+
+    let health = process.health().scope("agent");
+    let component = health.component("targets");
+    component.ready();
+    process.at(Phase::Stop, "agent/health", move || async move {
+        component.stopping();
+        Ok(())
+    });
+    let listener = config.server.listen_http()?;
+    let address = listener.address();
+    let info = BuildInfo::new(process.program(), "3.5.9");
+    let standard = Standard::new(&health, process.metrics()).config(&config).build_info("/api/v1/status/buildinfo", info);
+    let server = Server::new("agent-http").http(standard.router()).limits(config.server.limits());
+    process.task("agent/http", Phase::Stop, move |drain| server.serve(listener, drain));
+    tracing::info!(%address, jobs = config.scrape_configs.len(), "agent listens");
+    Ok(address)
+}
+
+fn with_defaults(config: Config) -> Result<Config> {
+    if !config.is_unconfigured() {
+        return Ok(config);
+    }
+    let defaults = service::config::from_text::<Config>(Config::UNCONFIGURED)?.config;
+    Ok(Config { clients: defaults.clients, scrape_configs: defaults.scrape_configs, ..config })
+}
+
+/// Compiled stages of every job. The configuration has been checked, so problems cannot occur here.
+fn pipelines(config: &Config) -> Vec<Pipeline> {
+    let compile = |scrape: &config::ScrapeConfig| {
+        Pipeline::compile(&scrape.pipeline_stages, &mut Problems::default(), &mut Vec::new())
+    };
+    config.scrape_configs.iter().map(compile).collect()
+}

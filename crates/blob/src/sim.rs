@@ -91,7 +91,8 @@ impl SimStore {
     fn fate(&self) -> Fate {
         let mut state = self.state();
         state.requests += 1;
-        state.seed = state.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.seed =
+            state.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let dice = state.seed >> 33;
         let lost = if dice.is_multiple_of(2) { Fate::FailsBefore } else { Fate::FailsAfter };
         if state.crashed {

@@ -1,6 +1,8 @@
 //! The handle on a bucket and its operations.
 
 use std::fmt;
+use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -76,7 +78,7 @@ impl Blob {
     pub fn local(dir: impl AsRef<FilePath>) -> Result<Self, BlobError> {
         let dir = dir.as_ref();
         let wrong = |reason: String| BlobError::Config { bucket: dir.display().to_string(), reason };
-        std::fs::create_dir_all(dir).map_err(|e| wrong(format!("cannot make the folder: {e}")))?;
+        create_durably(dir).map_err(|e| wrong(format!("cannot make the folder: {e}")))?;
         let store = object_store::local::LocalFileSystem::new_with_prefix(dir)
             .map_err(|e| wrong(e.to_string()))?
             .with_fsync(true);
@@ -193,7 +195,25 @@ impl Blob {
     }
 
     pub(crate) fn failed(&self, what: &'static str, path: &str, source: object_store::Error) -> BlobError {
-        BlobError::Failed { what, path: path.to_owned(), bucket: Arc::clone(&self.bucket), source: Arc::new(source) }
+        BlobError::Failed {
+            what,
+            path: path.to_owned(),
+            bucket: Arc::clone(&self.bucket),
+            source: Arc::new(source),
+        }
+    }
+}
+
+/// Makes a folder so that a power cut does not take it back with everything in it.
+fn create_durably(dir: &FilePath) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
+    create_durably(parent)?;
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => fs::File::open(parent)?.sync_all(),
     }
 }
 

@@ -34,10 +34,12 @@ impl<S: Signal> Drop for Reservation<S> {
     }
 }
 
+type Answer = oneshot::Sender<Result<Durable<()>, AppendError>>;
+
 pub(crate) struct Append<S: Signal> {
     pub(crate) record: Record,
     pub(crate) rows: S::Rows,
-    pub(crate) answer: oneshot::Sender<Result<Durable<()>, AppendError>>,
+    pub(crate) answer: Answer,
     pub(crate) reserved: Reservation<S>,
 }
 
@@ -45,7 +47,12 @@ pub(crate) struct Append<S: Signal> {
 pub(crate) enum Command<S: Signal> {
     Append(Append<S>),
     /// End the heads of all tenants, or those whose first row came so long ago.
-    Freeze { older: Option<Duration>, answer: Option<oneshot::Sender<()>> },
+    Freeze {
+        older: Option<Duration>,
+        answer: Option<oneshot::Sender<()>>,
+    },
+    /// An append was refused: make room.
+    Relieve,
     /// Give up what is in blocks.
     Trim,
     /// Take no more, answer what waits, end.
@@ -57,7 +64,7 @@ pub(crate) struct Committer<S: Signal> {
     shared: Arc<Shared<S>>,
     log: Box<dyn IngestLog>,
     records: Vec<Record>,
-    waiting: Vec<(S::Rows, oneshot::Sender<Result<Durable<()>, AppendError>>, Reservation<S>)>,
+    waiting: Vec<(S::Rows, Answer, Reservation<S>)>,
     relieved: Instant,
 }
 
@@ -89,6 +96,7 @@ impl<S: Signal> Committer<S> {
             match other {
                 None | Some(Command::Append(_)) => {}
                 Some(Command::Freeze { older, answer }) => self.freeze(older, answer),
+                Some(Command::Relieve) => self.relieve(),
                 Some(Command::Trim) => self.trim(),
                 Some(Command::Close) => queue.close(),
             }
@@ -137,7 +145,7 @@ impl<S: Signal> Committer<S> {
         }
     }
 
-    /// Many small heads can fill the memory with none of them full: then the largest goes.
+    /// Many small heads can fill the memory with none of them full: then the largest go.
     fn relieve(&mut self) {
         const PAUSE: Duration = Duration::from_millis(100);
         let high = self.shared.options.max_unflushed_bytes / 2;
@@ -146,10 +154,15 @@ impl<S: Signal> Committer<S> {
         }
         self.relieved = Instant::now();
         let tenants = self.shared.all_tenants();
-        let flushing: usize = tenants.iter().flat_map(|t| t.frozen()).map(|slot| slot.counted()).sum();
-        let largest = tenants.iter().filter_map(|t| Some((t.active()?.counted(), t))).max_by_key(|(size, _)| *size);
-        if let Some((_, tenant)) = largest.filter(|_| flushing < high / 2) {
+        let mut flushing: usize = tenants.iter().flat_map(|t| t.frozen()).map(|slot| slot.counted()).sum();
+        let mut heads: Vec<_> = tenants.iter().filter_map(|t| Some((t.active()?.counted(), t))).collect();
+        heads.sort_unstable_by_key(|(size, _)| std::cmp::Reverse(*size));
+        for (size, tenant) in heads {
+            if flushing >= high / 2 {
+                break;
+            }
             self.shared.freeze(tenant);
+            flushing += size;
         }
     }
 

@@ -42,7 +42,8 @@ impl DiskIngestLog {
             Some(bytes) => String::from_utf8(bytes).map_err(|e| wrong(e.to_string()))?,
             None => {
                 let writer = WriterId::random();
-                atomic::write_on(&*files, &path, writer.as_str().as_bytes()).map_err(|e| wrong(e.to_string()))?;
+                atomic::write_on(&*files, &path, writer.as_str().as_bytes())
+                    .map_err(|e| wrong(e.to_string()))?;
                 writer.as_str().to_owned()
             }
         };
@@ -57,8 +58,11 @@ impl IngestLog for DiskIngestLog {
 
     fn append(&mut self, records: &[Record]) -> Result<Durable<Range<u64>>, IngestLogError> {
         let headers: Vec<[u8; 2]> = records.iter().map(|r| [VERSION, tenant_len(&r.tenant)]).collect();
-        let parts: Vec<[&[u8]; 3]> =
-            records.iter().zip(&headers).map(|(r, h)| [&h[..], r.tenant.as_str().as_bytes(), &r.body[..]]).collect();
+        let parts: Vec<[&[u8]; 3]> = records
+            .iter()
+            .zip(&headers)
+            .map(|(r, h)| [&h[..], r.tenant.as_str().as_bytes(), &r.body[..]])
+            .collect();
         Ok(self.log.append_parts(&parts)?)
     }
 

@@ -23,7 +23,9 @@ enum FlushFailure {
     Write(#[from] WriteError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    #[error("writing the blocks took {0:?}: started over, for a janitor might delete them before they are named")]
+    #[error(
+        "writing the blocks took {0:?}: started over, for a janitor might delete them before they are named"
+    )]
     TooSlow(Duration),
 }
 
@@ -35,8 +37,11 @@ pub(crate) async fn run<S: Signal>(shared: &Arc<Shared<S>>, commands: &mpsc::Sen
     let mut running = FuturesUnordered::new();
     loop {
         let mut retry: Option<Instant> = None;
-        let mut frozen: Vec<_> =
-            shared.all_tenants().into_iter().filter_map(|t| t.oldest_frozen().map(|slot| (t, slot))).collect();
+        let mut frozen: Vec<_> = shared
+            .all_tenants()
+            .into_iter()
+            .filter_map(|t| t.oldest_frozen().map(|slot| (t, slot)))
+            .collect();
         frozen.sort_by_key(|(_, slot)| slot.born);
         for (tenant, slot) in frozen {
             if running.len() >= shared.options.flush_concurrency.max(1) {
@@ -80,6 +85,7 @@ async fn sleep_until(instant: Option<Instant>) {
 async fn flush_and_note<S: Signal>(shared: &Arc<Shared<S>>, tenant: Arc<Tenant<S>>, slot: Arc<Slot<S>>) {
     let started = Instant::now();
     let result = flush(shared, &tenant, &slot).await;
+    shared.flush_failing.store(result.is_err(), Ordering::Relaxed);
     let mut flush = tenant.flush.lock();
     flush.running = false;
     match result {

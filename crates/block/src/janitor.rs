@@ -21,7 +21,9 @@ pub(crate) async fn run<S: Signal>(shared: &Arc<Shared<S>>) {
                     count(&shared.counters.deleted_objects, deleted);
                     tracing::info!(signal = S::NAME, tenant = %tenant.id, deleted, "objects deleted that nobody names");
                 }
-                Err(error) => tracing::warn!(signal = S::NAME, tenant = %tenant.id, %error, "cannot clean up"),
+                Err(error) => {
+                    tracing::warn!(signal = S::NAME, tenant = %tenant.id, %error, "cannot clean up")
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ mod write;
 pub use disk_log::{DiskIngestLog, DiskRecovered};
 pub use ingest::{IngestLog, IngestLogError, Record, Recovered, WriterId};
 pub use manifest::{BlockId, BlockMeta, BlockSummary, Manifest, RemovedBlock};
-pub use manifests::{Change, Manifests, ManifestError};
+pub use manifests::{Change, ManifestError, Manifests};
 pub use open::{BlockError, OpenBlock};
 pub use rows::RowRanges;
 pub use signal::{DecodeError, Head, SealError, SealedBlock, Signal};

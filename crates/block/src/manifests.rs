@@ -135,7 +135,11 @@ impl Manifests {
 
     /// Makes the next version, on top of whatever is the newest by now. Doing it again after an error is safe: a change that
     /// is already in is not made twice.
-    pub async fn commit(&self, known: &Arc<Manifest>, change: &Change) -> Result<Arc<Manifest>, ManifestError> {
+    pub async fn commit(
+        &self,
+        known: &Arc<Manifest>,
+        change: &Change,
+    ) -> Result<Arc<Manifest>, ManifestError> {
         let nonce = uuid::Uuid::now_v7().to_string();
         let mut base = Arc::clone(known);
         for _ in 0..ATTEMPTS {

@@ -80,7 +80,11 @@ impl<S: Signal> OpenBlock<S> {
         let tail = meta.size.saturating_sub(meta.footer_size)..meta.size;
         let index_path = layout.index(block);
         let index = async {
-            if meta.index_size == 0 { Ok(Bytes::new()) } else { blob.get_range(&index_path, 0..meta.index_size).await }
+            if meta.index_size == 0 {
+                Ok(Bytes::new())
+            } else {
+                blob.get_range(&index_path, 0..meta.index_size).await
+            }
         };
         let (tail, index) = futures::try_join!(blob.get_range(&path, tail), index)?;
         let decoding = tokio::task::spawn_blocking(move || {
@@ -89,7 +93,8 @@ impl<S: Signal> OpenBlock<S> {
             reader.try_parse_sized(&tail, meta.size).map_err(wrong)?;
             let footer = Arc::new(reader.finish().map_err(wrong)?);
             let parquet = ArrowReaderMetadata::try_new(footer, ArrowReaderOptions::new()).map_err(wrong)?;
-            let index = store.signal.decode_index(&index).map_err(|source| BlockError::Index { block, source })?;
+            let index =
+                store.signal.decode_index(&index).map_err(|source| BlockError::Index { block, source })?;
             Ok(Self { meta, index, parquet, blob, path })
         });
         decoding.await.map_err(|_| BlockError::Interrupted(block))?

@@ -63,7 +63,8 @@ fn may_hold(index: &ColumnIndexMetaData, page: usize, bounds: &Bounds<'_>) -> bo
             overlaps(values.min_value(page), values.max_value(page), min, max)
         }
         (ColumnIndexMetaData::INT32(values), Bounds::Integers(min, max)) => {
-            let (low, high) = (values.min_value(page).map(|v| (*v).into()), values.max_value(page).map(|v| (*v).into()));
+            let (low, high) =
+                (values.min_value(page).map(|v| (*v).into()), values.max_value(page).map(|v| (*v).into()));
             overlaps(low.as_ref(), high.as_ref(), min, max)
         }
         // Truncated bounds of long values are still bounds.

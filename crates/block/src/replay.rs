@@ -14,9 +14,9 @@ const LOADS: usize = 16;
 /// Makes every tenant of the bucket known, with its newest manifest. Returns the highest position of this log that any of them covers.
 pub(crate) async fn load_tenants<S: Signal>(shared: &Arc<Shared<S>>) -> Result<u64, OpenError> {
     let folders = shared.blob.list_folders(S::NAME).await?;
-    let tenants = folders.iter().filter_map(|name| TenantId::parse(name).ok());
+    let tenants: Vec<_> = folders.iter().filter_map(|name| TenantId::parse(name).ok()).collect();
     let mut loads = stream::iter(tenants)
-        .map(|id| async move {
+        .map(async |id| {
             let manifest = Manifests::new(shared.blob.clone(), S::NAME, &id).load().await?;
             Ok::<_, OpenError>((id, manifest))
         })

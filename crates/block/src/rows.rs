@@ -49,7 +49,11 @@ impl RowRanges {
             if !both.is_empty() {
                 ranges.push(both);
             }
-            if x.end <= y.end { a.next() } else { b.next() };
+            if x.end <= y.end {
+                a.next()
+            } else {
+                b.next()
+            };
         }
         Self { ranges }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use blob::Blob;
@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::commit::{Append, Command, Reservation};
 use crate::view::Tenant;
 use crate::{
-    BlockError, BlockId, BlockMeta, Head, IngestLog, IngestLogError, Manifest, ManifestError, Manifests, OpenBlock,
-    Record, Signal, Snapshot, StoreTasks, WriterId, replay,
+    BlockError, BlockId, BlockMeta, Head, IngestLog, IngestLogError, Manifest, ManifestError, Manifests,
+    OpenBlock, Record, Signal, Snapshot, StoreTasks, WriterId, replay,
 };
 
 /// The bounds of a store.
@@ -201,6 +201,8 @@ pub(crate) struct Shared<S: Signal> {
     pub(crate) unflushed: AtomicUsize,
     pub(crate) counters: Counters,
     open_blocks: Cache<BlockId, Arc<OpenBlock<S>>, Weigh>,
+    /// The last flush failed.
+    pub(crate) flush_failing: AtomicBool,
     /// A head was frozen.
     pub(crate) flush_wanted: Notify,
     /// Changes whenever a flush ends, well or not.
@@ -221,6 +223,7 @@ impl<S: Signal> Shared<S> {
             unflushed: AtomicUsize::new(0),
             counters: Counters::default(),
             open_blocks,
+            flush_failing: AtomicBool::new(false),
             flush_wanted: Notify::new(),
             flush_ended: watch::Sender::new(0),
             closed: CancellationToken::new(),
@@ -236,7 +239,11 @@ impl<S: Signal> Shared<S> {
     }
 
     /// A tenant, made with `manifest` if it is not known.
-    pub(crate) fn tenant_or_new(&self, id: &TenantId, manifest: impl FnOnce() -> Arc<Manifest>) -> Arc<Tenant<S>> {
+    pub(crate) fn tenant_or_new(
+        &self,
+        id: &TenantId,
+        manifest: impl FnOnce() -> Arc<Manifest>,
+    ) -> Arc<Tenant<S>> {
         if let Some(tenant) = self.tenant(id) {
             return tenant;
         }
@@ -311,17 +318,25 @@ impl<S: Signal> Store<S> {
     /// Stores one record: returns when it is durable in the log and its rows are in the head, where the next query sees them.
     ///
     /// After [`AppendError::Unavailable`], and when the future is dropped, the record may or may not be stored.
-    pub async fn append(&self, tenant: &TenantId, body: Bytes, rows: S::Rows) -> Result<Durable<()>, AppendError> {
+    pub async fn append(
+        &self,
+        tenant: &TenantId,
+        body: Bytes,
+        rows: S::Rows,
+    ) -> Result<Durable<()>, AppendError> {
         let shared = &self.shared;
         if shared.closed.is_cancelled() {
             return Err(AppendError::Closed);
         }
         let Some(reserved) = Reservation::take(shared, body.len()) else {
             count(&shared.counters.refused_records, 1);
+            // A full queue means that the commit thread is at work and will look by itself.
+            let _ = self.commands.try_send(Command::Relieve);
+            let failing = shared.flush_failing.load(Ordering::Relaxed);
             return Err(AppendError::Full {
                 unflushed: shared.unflushed.load(Ordering::Acquire),
                 limit: shared.options.max_unflushed_bytes,
-                retry_after: self.retry_after(),
+                retry_after: Duration::from_secs(if failing { 5 } else { 1 }),
             });
         };
         let (answer, answered) = oneshot::channel();
@@ -329,12 +344,6 @@ impl<S: Signal> Store<S> {
         let append = Append { record, rows, answer, reserved };
         self.commands.send(Command::Append(append)).await.map_err(|_| AppendError::Closed)?;
         answered.await.map_err(|_| AppendError::Closed)?
-    }
-
-    /// Longer when the bucket does not take flushes.
-    fn retry_after(&self) -> Duration {
-        let failing = self.shared.all_tenants().iter().any(|t| t.flush.lock().streak > 0);
-        Duration::from_secs(if failing { 5 } else { 1 })
     }
 
     /// A tenant's data now. Empty for a tenant that is not known.
@@ -352,7 +361,10 @@ impl<S: Signal> Store<S> {
     pub async fn flush(&self) -> Result<(), FlushError> {
         let mut ended = self.shared.flush_ended.subscribe();
         let (answer, answered) = oneshot::channel();
-        self.commands.send(Command::Freeze { older: None, answer: Some(answer) }).await.map_err(|_| FlushError::Closed)?;
+        self.commands
+            .send(Command::Freeze { older: None, answer: Some(answer) })
+            .await
+            .map_err(|_| FlushError::Closed)?;
         answered.await.map_err(|_| FlushError::Closed)?;
         let mut waiting = Vec::new();
         for tenant in self.shared.all_tenants() {
@@ -373,7 +385,10 @@ impl<S: Signal> Store<S> {
             for (tenant, _, failures) in &waiting {
                 let flush = tenant.flush.lock();
                 if flush.failures > *failures {
-                    return Err(FlushError::Failed { tenant: tenant.id.clone(), reason: flush.last_error.clone() });
+                    return Err(FlushError::Failed {
+                        tenant: tenant.id.clone(),
+                        reason: flush.last_error.clone(),
+                    });
                 }
             }
             tokio::select! {
@@ -384,16 +399,28 @@ impl<S: Signal> Store<S> {
     }
 
     /// Opens a block, or finds it open in the cache.
-    pub async fn open_block(&self, tenant: &TenantId, meta: &BlockMeta) -> Result<Arc<OpenBlock<S>>, BlockError> {
+    pub async fn open_block(
+        &self,
+        tenant: &TenantId,
+        meta: &BlockMeta,
+    ) -> Result<Arc<OpenBlock<S>>, BlockError> {
         let open = async { OpenBlock::open(Arc::clone(&self.shared), tenant, meta).await.map(Arc::new) };
         self.shared.open_blocks.get_or_insert_async(&meta.id, open).await
     }
 
-    /// Looks for manifest versions that other processes made.
+    /// Looks for manifest versions that other processes made, also of a tenant that is not known yet.
     pub async fn refresh(&self, tenant: &TenantId) -> Result<(), ManifestError> {
-        let tenant = self.shared.tenant_or_new(tenant, Arc::default);
-        let manifest = tenant.manifests.refresh(&tenant.manifest()).await?;
-        self.shared.install(&tenant, manifest);
+        let Some(known) = self.shared.tenant(tenant) else {
+            let found = Manifests::new(self.shared.blob.clone(), S::NAME, tenant).load().await?;
+            if found.version > 0 {
+                // The commit thread may have made the tenant meanwhile, without a manifest.
+                let made = self.shared.tenant_or_new(tenant, Arc::default);
+                self.shared.install(&made, found);
+            }
+            return Ok(());
+        };
+        let manifest = known.manifests.refresh(&known.manifest()).await?;
+        self.shared.install(&known, manifest);
         Ok(())
     }
 

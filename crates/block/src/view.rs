@@ -124,7 +124,12 @@ impl<S: Signal> Tenant<S> {
 
     /// Puts the rows of one record into the active head. By the commit thread (or the replay before it) only. Returns the
     /// growth in bytes, and the head's size.
-    pub(crate) fn insert(&self, position: u64, rows: S::Rows, new_head: impl FnOnce() -> S::Head) -> (usize, usize) {
+    pub(crate) fn insert(
+        &self,
+        position: u64,
+        rows: S::Rows,
+        new_head: impl FnOnce() -> S::Head,
+    ) -> (usize, usize) {
         let active = self.view.read().active.clone();
         let slot = active.unwrap_or_else(|| {
             let slot = Arc::new(Slot {

@@ -175,7 +175,8 @@ fn encode(
     parts: mpsc::Sender<Bytes>,
 ) -> Result<Encoded, WriteError> {
     let properties = settings.properties(&schema)?;
-    let mut writer = ArrowWriter::try_new(PartSink { parts, part: Vec::new(), sent: 0 }, schema, Some(properties))?;
+    let mut writer =
+        ArrowWriter::try_new(PartSink { parts, part: Vec::new(), sent: 0 }, schema, Some(properties))?;
     for batch in batches {
         writer.write(&batch?)?;
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, Int64Array, MapArray, StringArray};
+use arrow_array::{Int64Array, MapArray, StringArray};
 use model::Labels;
 
 /// Entries of one stream, ascending in time.

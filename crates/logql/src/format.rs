@@ -242,8 +242,17 @@ impl Display for LabelFilter {
             Self::Ip { name, negated, pattern } => {
                 write!(f, "{name}{}ip({})", if *negated { "!=" } else { "=" }, model::quote(pattern))
             }
-            Self::And(a, b) => write!(f, "({a} and {b})"),
-            Self::Or(a, b) => write!(f, "({a} or {b})"),
+            // `and` binds tighter, and both group to the left.
+            Self::And(a, b) => {
+                let leg = |leg: &Self, grouped: bool, f: &mut Formatter<'_>| {
+                    if grouped { write!(f, "({leg})") } else { leg.fmt(f) }
+                };
+                leg(a, matches!(**a, Self::Or(..)), f)?;
+                f.write_str(" and ")?;
+                leg(b, matches!(**b, Self::Or(..) | Self::And(..)), f)
+            }
+            Self::Or(a, b) if matches!(**b, Self::Or(..)) => write!(f, "{a} or ({b})"),
+            Self::Or(a, b) => write!(f, "{a} or {b}"),
         }
     }
 }
@@ -396,5 +405,127 @@ impl Display for VectorAggregation {
             write!(f, "{parameter}, ")?;
         }
         write!(f, "{})", self.inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::parse;
+
+    #[test]
+    fn canonical_texts() {
+        let check = |query: &str, want: &str| assert_eq!(pretty(&parse(query).unwrap()), want);
+        check(
+            r#"sum by(service)(rate({job="docker"}|json|level="error"[5m]))"#,
+            r#"sum by (service)(rate({job="docker"} | json | level="error"[5m]))"#,
+        );
+        check("1 + 2 * 3", "7");
+        check(r#"(vector(1) + vector(2)) * vector(3)"#, "(vector(1) + vector(2)) * vector(3)");
+        check("vector(2) ^ vector(3) ^ vector(2)", "vector(2) ^ vector(3) ^ vector(2)");
+        check(
+            r#"{a="b"} | x=1, y>2s or z<=3KiB"#,
+            r#"{a="b"} | x==1 and (y>2s or z<=3072B)"#,
+        );
+        check(
+            r#"topk(3, sum by (service, namespace) (rate({job="docker", cluster="production"} |= "error" | json | level="error" [5m]))) / 2"#,
+            "topk(\n  3,\n  sum by (service, namespace)(\n    rate({job=\"docker\", cluster=\"production\"} |= \"error\" | json | level=\"error\"[5m])\n  )\n)\n/\n  2",
+        );
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        "[a-c][a-z_0-9]{0,2}".prop_filter("reserved", |n| !matches!(n.as_str(), "by" | "and"))
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z .*]{0,5}", any::<String>()].prop_map(|t| model::quote(&t))
+    }
+
+    fn matcher() -> impl Strategy<Value = String> {
+        (name(), select(&["=", "!=", "=~", "!~"][..]), "[a-z|.]{0,4}").prop_map(|(n, op, v)| format!("{n}{op}\"{v}\""))
+    }
+
+    fn filter() -> impl Strategy<Value = String> {
+        let comparison = (name(), select(&["=", "==", "!=", ">", "<="][..]), select(&["1", "-2.5", "3m", "1.5s", "7KB", "1MiB"][..]));
+        let leaf = prop_oneof![
+            matcher(),
+            comparison.prop_map(|(n, op, v)| format!("{n} {op} {v}")),
+            name().prop_map(|n| format!("{n}=ip(\"10.0.0.0/8\")")),
+        ];
+        leaf.prop_recursive(3, 8, 2, |inner| {
+            (inner.clone(), select(&[" and ", " or ", ", ", " "][..]), inner, any::<bool>())
+                .prop_map(|(a, op, b, group)| if group { format!("({a}{op}{b})") } else { format!("{a}{op}{b}") })
+        })
+    }
+
+    fn stage() -> impl Strategy<Value = String> {
+        prop_oneof![
+            (select(&["|=", "!="][..]), text(), proptest::option::of(text()))
+                .prop_map(|(op, a, b)| format!("{op} {a}{}", b.map(|b| format!(" or {b}")).unwrap_or_default())),
+            select(&["|~ \"a.*\"", "|> \"a<_>\"", "!> \"b\"", "|= ip(\"::1\")"][..]).prop_map(str::to_owned),
+            select(&["| json", "| json a=\"b[0]\", c", "| logfmt --strict", "| logfmt --keep-empty a", "| unpack"][..])
+                .prop_map(str::to_owned),
+            select(&["| regexp \"(?P<x>a)\"", "| pattern `<x> <_>`", "| decolorize", "| drop a, b!=\"c\"", "| keep a"][..])
+                .prop_map(str::to_owned),
+            select(&["| line_format `{{.a}}`", "| label_format a=b, c=\"{{.d}}\""][..]).prop_map(str::to_owned),
+            filter().prop_map(|f| format!("| {f}")),
+        ]
+    }
+
+    fn log() -> impl Strategy<Value = String> {
+        (matcher(), proptest::collection::vec(stage(), 0..4)).prop_map(|(m, s)| format!("{{x=\"y\", {m}}} {}", s.join(" ")))
+    }
+
+    fn metric() -> impl Strategy<Value = String> {
+        let grouping = select(&["", " by (a)", " without (a, b)", " by ()"][..]);
+        let range = select(&["[5m]", "[1h30m]", "[90s] offset -1m", "[1ms] offset 1.5s"][..]);
+        let leaf = prop_oneof![
+            (log(), range.clone()).prop_map(|(l, r)| format!("rate({l} {r})")),
+            (log(), range.clone()).prop_map(|(l, r)| format!("sum_over_time({l} | unwrap bytes(z) | z>1 {r})")),
+            (log(), range, grouping.clone()).prop_map(|(l, r, g)| format!("quantile_over_time(0.5, {l} | unwrap z {r}){g}")),
+            select(&["vector(2.5)", "3", "-1e9"][..]).prop_map(str::to_owned),
+        ];
+        leaf.prop_recursive(3, 8, 2, move |inner| {
+            let op = select(&["+", "-", "*", "/", "%", "^", "== bool", ">", "/ on (a) group_left (b)", "* ignoring ()"][..]);
+            prop_oneof![
+                (select(&["sum", "avg", "count"][..]), inner.clone(), grouping.clone()).prop_map(|(op, i, g)| format!("{op}{g} ({i})")),
+                inner.clone().prop_map(|i| format!("topk(2, {i})")),
+                inner.clone().prop_map(|i| format!("label_replace({i}, \"a\", \"$1\", \"b\", \"(.*)\")")),
+                (inner.clone(), op, inner, any::<bool>())
+                    .prop_map(|(a, op, b, group)| if group { format!("({a} {op} {b})") } else { format!("{a} {op} {b}") }),
+            ]
+        })
+    }
+
+    fn comes_back(query: &str) {
+        let Ok(expr) = parse(query) else { return };
+        // `0/0` is not equal to itself as a tree, but as a text.
+        for text in [expr.to_string(), pretty(&expr)] {
+            let again = parse(&text).unwrap_or_else(|e| panic!("{query}\n{text}\n{e}"));
+            assert_eq!(format!("{again:?}"), format!("{expr:?}"), "{query}\n{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn log_queries_come_back(query in log()) {
+            prop_assert!(parse(&query).is_ok(), "{}: {}", query, parse(&query).unwrap_err());
+            comes_back(&query);
+        }
+
+        #[test]
+        fn metric_queries_come_back(query in metric()) {
+            comes_back(&query);
+        }
+
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            let _ = parse(&text);
+            let _ = parse(&format!("{{a=\"b\"}} {text}"));
+            let _ = parse(&format!("rate({{a=\"b\"}} | {text} [1m])"));
+        }
     }
 }

@@ -83,8 +83,7 @@ pub fn parse_go(text: &str) -> Result<i64, DurationError> {
             return Err(invalid());
         }
         let (fraction, scale) = fraction(fraction_digits);
-        let unit_end =
-            after.bytes().position(|b| b == b'.' || b.is_ascii_digit()).unwrap_or(after.len());
+        let unit_end = after.bytes().position(|b| b == b'.' || b.is_ascii_digit()).unwrap_or(after.len());
         let (unit_name, next) = after.split_at(unit_end);
         if unit_name.is_empty() {
             return Err(DurationError::MissingUnit(text.to_owned()));
@@ -143,8 +142,15 @@ fn fraction(digits: &str) -> (u64, f64) {
 /// Parses a duration as Prometheus does: whole numbers with the units `y w d h m s ms`, each at
 /// most once and in this order; `0` needs no unit.
 pub fn parse_prometheus(text: &str) -> Result<i64, DurationError> {
-    const UNITS: [(&str, i64); 7] =
-        [("y", YEAR), ("w", WEEK), ("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND), ("ms", MILLISECOND)];
+    const UNITS: [(&str, i64); 7] = [
+        ("y", YEAR),
+        ("w", WEEK),
+        ("d", DAY),
+        ("h", HOUR),
+        ("m", MINUTE),
+        ("s", SECOND),
+        ("ms", MILLISECOND),
+    ];
     match text {
         "" => return Err(DurationError::Empty),
         "0" => return Ok(0),
@@ -161,7 +167,8 @@ pub fn parse_prometheus(text: &str) -> Result<i64, DurationError> {
         if digits.is_empty() {
             return Err(invalid());
         }
-        let value = digits.parse::<i64>().ok().and_then(|n| n.checked_mul(units[at].1)).ok_or_else(overflow)?;
+        let value =
+            digits.parse::<i64>().ok().and_then(|n| n.checked_mul(units[at].1)).ok_or_else(overflow)?;
         total = total.checked_add(value).ok_or_else(overflow)?;
         (rest, units) = (next, &units[at + 1..]);
     }
@@ -180,7 +187,7 @@ pub fn format_go(nanos: i64) -> String {
     let decimal = |value: u64, unit: i64| {
         let unit = unit.unsigned_abs();
         let mut text = (value / unit).to_string();
-        if value % unit != 0 {
+        if !value.is_multiple_of(unit) {
             let width = unit.ilog10() as usize;
             let fraction = format!("{:0width$}", value % unit);
             text.push('.');
@@ -221,7 +228,7 @@ pub fn format_prometheus(nanos: i64) -> String {
     for (name, unit, exact) in units.into_iter().chain([("s", SECOND, false), ("ms", MILLISECOND, false)]) {
         let unit = (unit / MILLISECOND).unsigned_abs();
         let count = millis / unit;
-        if count > 0 && !(exact && !millis.is_multiple_of(unit)) {
+        if count > 0 && (!exact || millis.is_multiple_of(unit)) {
             text.push_str(&format!("{count}{name}"));
             millis -= count * unit;
         }

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgMatches, Parser};
 
 /// Flags of every binary. Flatten it into an own struct to add more, or use it as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Parser)]

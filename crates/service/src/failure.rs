@@ -243,3 +243,73 @@ impl From<tonic::Status> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn classes_map_to_http_and_grpc() {
+        let second = Some(Duration::from_millis(1_500));
+        let cases = [
+            (Failure::invalid("bad"), 400, "InvalidArgument", None),
+            (Failure::invalid("bad").with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE), 415, "Unimplemented", None),
+            (Failure::too_large(10), 413, "InvalidArgument", None),
+            (Failure::unauthenticated("no org id"), 401, "Unauthenticated", None),
+            (Failure::not_found("nothing"), 404, "NotFound", None),
+            (Failure::limited("slow down", second), 429, "ResourceExhausted", Some("2")),
+            (Failure::limited("slow down", None), 429, "ResourceExhausted", None),
+            (Failure::unavailable("starting", second), 503, "Unavailable", Some("2")),
+            (Failure::timeout("query"), 504, "DeadlineExceeded", None),
+            (Failure::cancelled(), 499, "Cancelled", None),
+            (Failure::internal("oops"), 500, "Internal", None),
+        ];
+        for (failure, status, code, retry) in cases {
+            assert_eq!(format!("{:?}", failure.code()), code);
+            let grpc = tonic::Status::from(failure.clone());
+            assert_eq!((grpc.code(), grpc.message()), (failure.code(), failure.message()));
+            let delay = grpc.get_details_retry_info().and_then(|info| info.retry_delay);
+            assert_eq!(delay, failure.retry_after());
+
+            let response = failure.clone().into_response();
+            assert_eq!(response.status().as_u16(), status);
+            let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
+            assert_eq!(header("retry-after").as_deref(), retry);
+            assert_eq!(header("content-type").as_deref(), Some("text/plain; charset=utf-8"));
+            assert_eq!(header("x-content-type-options").as_deref(), Some("nosniff"));
+            let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+            assert_eq!(body, failure.message());
+            let line = failure.clone().into_line_response();
+            let body = axum::body::to_bytes(line.into_body(), 1000).await.unwrap();
+            assert_eq!(body, format!("{}\n", failure.message()));
+        }
+    }
+
+    #[test]
+    fn timeouts_hold_both_words_that_clients_look_for() {
+        for text in ["query", "query timed out", "timeout", "request timed out (timeout)"] {
+            let failure = Failure::timeout(text);
+            assert!(failure.message().contains("timed out") && failure.message().contains("timeout"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn peers_answers_come_back_in_their_class() {
+        let status = |code| Failure::from(tonic::Status::new(code, "text"));
+        assert_eq!(status(tonic::Code::Aborted).kind(), Kind::Unavailable);
+        assert_eq!(status(tonic::Code::DataLoss).kind(), Kind::Unavailable);
+        assert_eq!(status(tonic::Code::PermissionDenied).status(), 403);
+        assert_eq!(status(tonic::Code::Unknown).kind(), Kind::Internal);
+        let there = Failure::limited("slow", Some(Duration::from_secs(3)));
+        assert_eq!(Failure::from(tonic::Status::from(there.clone())), there);
+
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("3"));
+        let http = |status: u16| Failure::from_http(StatusCode::from_u16(status).unwrap(), &headers, "text\n");
+        assert_eq!(http(429), Failure::limited("text", Some(Duration::from_secs(3))));
+        assert_eq!(http(502).kind(), Kind::Unavailable);
+        assert_eq!(http(422).status(), 422);
+        assert_eq!(http(500).kind(), Kind::Internal);
+        assert!(http(504).is_retryable() && !http(400).is_retryable());
+    }
+}

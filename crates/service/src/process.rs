@@ -396,3 +396,6 @@ impl Running {
         names
     }
 }
+
+#[cfg(test)]
+mod tests;

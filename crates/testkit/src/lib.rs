@@ -1,1 +1,11 @@
-//! For tests: goldens, fault injection, process control, recorded answers.
+//! For tests: recorded answers, lists of pending cases, real processes, a plain HTTP client, workloads.
+//!
+//! Nothing here knows the crates that it tests. What fails, fails with a text that tells a person what to
+//! do: most tests only pass it on with `?` or `unwrap`.
+
+pub mod http;
+pub mod pending;
+pub mod port;
+pub mod process;
+pub mod recorded;
+pub mod workload;

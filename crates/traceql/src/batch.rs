@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use crate::ast::Scope;
 
-/// Spans of whole traces, column by column.
+/// Spans of whole traces, column by column. Every array has one value (or null) per row, those of events and
+/// links one per event and link.
 #[derive(Debug, Clone)]
 pub struct SpanBatch {
     /// Where each trace begins, and the number of rows at the end: traces + 1 numbers, ascending from 0.

@@ -25,7 +25,9 @@ pub struct ParseError {
 
 fn position_text(kind: ParseErrorKind, position: Option<(u32, u32)>) -> String {
     match (kind, position) {
-        (ParseErrorKind::Syntax, Some((line, column))) => format!("parse error at line {line}, col {column}: "),
+        (ParseErrorKind::Syntax, Some((line, column))) => {
+            format!("parse error at line {line}, col {column}: ")
+        }
         (ParseErrorKind::Syntax, None) => "parse error : ".to_owned(),
         _ => String::new(),
     }
@@ -52,9 +54,7 @@ pub enum EvalError {
     #[error("not a metrics query")]
     NotMetrics,
     /// A spanset operator met several spansets in one trace.
-    #[error(
-        "spanset operators are not supported for multiple spansets per trace. consider using coalesce()"
-    )]
+    #[error("spanset operators are not supported for multiple spansets per trace. consider using coalesce()")]
     MultipleSpansets,
     /// Ids know only `=` and `!=`.
     #[error("{field} supports only = and !=, not {op}")]
@@ -71,7 +71,9 @@ pub enum EvalError {
     #[error("{0}")]
     Range(String),
     /// The series would take too much memory.
-    #[error("the query makes more than {limit} samples: narrow the range, raise the step or group by fewer fields")]
+    #[error(
+        "the query makes more than {limit} samples: narrow the range, raise the step or group by fewer fields"
+    )]
     Budget {
         /// The limit that was met.
         limit: usize,

@@ -56,7 +56,12 @@ pub fn parse_lenient(text: &str) -> Option<Filter> {
 
 /// Calls `each` with every value of `field` on the selected rows: those of all events and links, array elements
 /// one by one, nil never. Values repeat; the caller removes duplicates.
-pub fn field_values(batch: &SpanBatch, field: &Field, selected: &BooleanBuffer, each: &mut dyn FnMut(ValueRef<'_>)) {
+pub fn field_values(
+    batch: &SpanBatch,
+    field: &Field,
+    selected: &BooleanBuffer,
+    each: &mut dyn FnMut(ValueRef<'_>),
+) {
     let mut fields = Fields::default();
     let slot = fields.any_value(field);
     let view = View::new(batch, &fields, &[]);

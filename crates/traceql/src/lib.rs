@@ -7,7 +7,6 @@
 
 pub mod ast;
 pub mod batch;
-mod duration;
 mod error;
 mod eval;
 mod filter;
@@ -16,6 +15,7 @@ mod parser;
 mod plan;
 mod print;
 mod search;
+mod tags;
 mod value;
 
 pub use ast::{Field, Intrinsic, Query, Scope};

@@ -99,7 +99,8 @@ impl Grid {
             .ok_or_else(out_of_range)?;
         let intervals = high.checked_sub(low).ok_or_else(out_of_range)? / step;
         if intervals > MAX_INTERVALS {
-            let message = format!("step makes {intervals} intervals, more than {MAX_INTERVALS}: use a larger step");
+            let message =
+                format!("step makes {intervals} intervals, more than {MAX_INTERVALS}: use a larger step");
             return Err(EvalError::Range(message));
         }
         Ok(Self { low, step, intervals: intervals as usize })

@@ -6,8 +6,8 @@
 mod check;
 mod expr;
 mod fold;
-mod lexer;
 mod lenient;
+mod lexer;
 mod pipeline;
 
 pub(crate) use lenient::first_filter;
@@ -58,7 +58,8 @@ struct Parser<'a> {
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Result<Self, ParseError> {
         if text.len() > MAX_BYTES {
-            let message = format!("query of {} bytes is longer than the limit of {MAX_BYTES}: shorten it", text.len());
+            let message =
+                format!("query of {} bytes is longer than the limit of {MAX_BYTES}: shorten it", text.len());
             return Err(ParseError::invalid(message));
         }
         Ok(Self { tokens: lexer::tokens(text), at: 0, depth: 0, operators: 0 })

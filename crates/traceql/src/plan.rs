@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::ast::{
-    Aggregate, BinaryOp, Expr, Field, Intrinsic, MetricsFunction, Pipeline, Query, Scalar, Scope, SpansetExpr,
-    SpansetOp, Stage, UnaryOp,
+    Aggregate, BinaryOp, Expr, Field, Intrinsic, MetricsFunction, Pipeline, Query, Scalar, Scope,
+    SpansetExpr, SpansetOp, Stage, UnaryOp,
 };
 use crate::value::Value;
 
@@ -158,7 +158,9 @@ impl Conditions {
             },
             Expr::Field(field) => Self::one(field, ConditionOp::Compare(BinaryOp::Eq, Value::Bool(true))),
             Expr::Binary(op, left, right) if op.is_comparison() => match (left.as_ref(), right.as_ref()) {
-                (Expr::Field(field), Expr::Literal(v)) => Self::one(field, ConditionOp::Compare(*op, v.clone())),
+                (Expr::Field(field), Expr::Literal(v)) => {
+                    Self::one(field, ConditionOp::Compare(*op, v.clone()))
+                }
                 (Expr::Literal(v), Expr::Field(field)) => {
                     Self::one(field, ConditionOp::Compare(op.flipped(), v.clone()))
                 }
@@ -175,8 +177,12 @@ impl Conditions {
                 Some(Stage::Spansets(e)) => Self::of_spansets(e),
                 _ => Self::default(),
             },
-            SpansetExpr::Op(SpansetOp::Or, left, right) => Self::of_spansets(left).or(Self::of_spansets(right)),
-            SpansetExpr::Op(SpansetOp::Structural { negated: true, .. }, _, right) => Self::of_spansets(right),
+            SpansetExpr::Op(SpansetOp::Or, left, right) => {
+                Self::of_spansets(left).or(Self::of_spansets(right))
+            }
+            SpansetExpr::Op(SpansetOp::Structural { negated: true, .. }, _, right) => {
+                Self::of_spansets(right)
+            }
             SpansetExpr::Op(_, left, right) => Self::of_spansets(left).and(Self::of_spansets(right)),
         }
     }
@@ -241,7 +247,11 @@ mod tests {
                 ConditionOp::Compare(op, v) => format!("{} {} {v}", c.field, op.as_str()),
             })
             .collect();
-        assert_eq!((got.as_slice(), c.all_must_match), (&expect.iter().map(|s| s.to_string()).collect::<Vec<_>>()[..], all), "{query}");
+        assert_eq!(
+            (got.as_slice(), c.all_must_match),
+            (&expect.iter().map(|s| s.to_string()).collect::<Vec<_>>()[..], all),
+            "{query}"
+        );
     }
 
     #[test]

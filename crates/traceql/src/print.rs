@@ -51,7 +51,9 @@ impl fmt::Display for Expr {
             Self::Unary(UnaryOp::Not, e) => write!(f, "!{}", Operand(e)),
             Self::Unary(UnaryOp::Exists, e) => write!(f, "{} != nil", Operand(e)),
             Self::Unary(UnaryOp::Missing, e) => write!(f, "{} = nil", Operand(e)),
-            Self::Binary(op, left, right) => write!(f, "{} {} {}", Operand(left), op.as_str(), Operand(right)),
+            Self::Binary(op, left, right) => {
+                write!(f, "{} {} {}", Operand(left), op.as_str(), Operand(right))
+            }
         }
     }
 }

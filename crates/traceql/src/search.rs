@@ -108,12 +108,12 @@ impl Search {
             if !self.params.most_recent && self.found.len() + found.len() >= self.params.limit {
                 break;
             }
-            let (start, end) = batch.trace_time(trace);
-            if self.params.end.is_some_and(|e| start > e) || self.params.start.is_some_and(|s| end < s) {
+            let sets = self.plan.run(&view, trace)?;
+            if sets.is_empty() {
                 continue;
             }
-            let sets = self.plan.run(&view, trace)?;
-            if !sets.is_empty() {
+            let (start, end) = batch.trace_time(trace);
+            if self.params.end.is_none_or(|e| start <= e) && self.params.start.is_none_or(|s| end >= s) {
                 found.push(self.result(&view, trace, (start, end), sets));
             }
         }
@@ -163,7 +163,13 @@ impl Search {
         self.by_id = self.found.iter().enumerate().map(|(i, t)| (t.trace_id, i)).collect();
     }
 
-    fn result(&self, view: &View<'_>, trace: usize, (start, end): (i64, i64), sets: Vec<Spanset>) -> TraceResult {
+    fn result(
+        &self,
+        view: &View<'_>,
+        trace: usize,
+        (start, end): (i64, i64),
+        sets: Vec<Spanset>,
+    ) -> TraceResult {
         let batch = view.batch;
         let root = batch.root_row(trace);
         let mut service_stats: BTreeMap<String, ServiceStats> = BTreeMap::new();

@@ -243,7 +243,9 @@ impl PartialEq for ValueRef<'_> {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Nil, Self::Nil) => true,
-            (Self::Str(_) | Self::Shared(_), Self::Str(_) | Self::Shared(_)) => self.as_str() == other.as_str(),
+            (Self::Str(_) | Self::Shared(_), Self::Str(_) | Self::Shared(_)) => {
+                self.as_str() == other.as_str()
+            }
             (Self::Int(a), Self::Int(b)) | (Self::Duration(a), Self::Duration(b)) => a == b,
             (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits(),
             (Self::Bool(a), Self::Bool(b)) => a == b,
@@ -286,7 +288,7 @@ impl fmt::Display for Value {
             Self::Int(i) => write!(f, "{i}"),
             Self::Float(v) => write!(f, "{v}"),
             Self::Bool(b) => write!(f, "{b}"),
-            Self::Duration(d) => f.write_str(&crate::duration::format(*d)),
+            Self::Duration(d) => f.write_str(&model::duration::format_go(*d)),
             Self::Status(s) => f.write_str(s.as_str()),
             Self::Kind(k) => f.write_str(k.as_str()),
             Self::Array(items) => {

@@ -21,7 +21,8 @@ fn every_verdict_agrees() {
         let got = parse(query);
         let got_kind = got.as_ref().err().map(|e| e.kind);
         if got_kind != kind {
-            failures.push(format!("{verdict} {query}: got {:?}", got.map(|_| "ok").map_err(|e| e.to_string())));
+            failures
+                .push(format!("{verdict} {query}: got {:?}", got.map(|_| "ok").map_err(|e| e.to_string())));
             continue;
         }
         // Columns must be near those noted.

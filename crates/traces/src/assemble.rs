@@ -8,7 +8,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::ArrowError;
 use bytes::Bytes;
 use hashbrown::HashSet;
-use model::SpanId;
+use model::{SpanId, TraceId};
 use wire::otlp::encode::{ResourceGroup, ScopeGroup, request};
 use wire::otlp::traces::Span;
 use wire::otlp::{Resource, Scope};
@@ -30,6 +30,7 @@ pub(crate) struct Piece {
     /// Texts of resource and scope: equal texts share a group.
     resource: String,
     scope: String,
+    trace: TraceId,
     span: SpanId,
     parent: SpanId,
     kind: u8,
@@ -53,6 +54,7 @@ impl Piece {
         Some(Self {
             resource: value::resource_json(&resource, &text(&context.resource_schema_url)),
             scope: value::scope_json(&scope, &text(&context.scope_schema_url)),
+            trace: row.trace,
             span: row.span,
             parent: SpanId::from_slice(span.parent_span_id).unwrap_or_default(),
             kind: row.kind,
@@ -120,6 +122,7 @@ impl Piece {
             pieces.push(Self {
                 resource: text_at(resource.values(), resource.keys().value(row)),
                 scope: text_at(scope.values(), scope.keys().value(row)),
+                trace: TraceId::from_slice(trace_id.value(row)).unwrap_or_default(),
                 span: SpanId::from_slice(span_id.value(row)).unwrap_or_default(),
                 parent,
                 kind: kind.value(row),
@@ -128,6 +131,11 @@ impl Piece {
             });
         }
         Ok(pieces)
+    }
+
+    /// The trace it belongs to.
+    pub(crate) fn trace(&self) -> TraceId {
+        self.trace
     }
 
     /// Size of the encoded span.
@@ -262,7 +270,7 @@ fn write_links(w: &mut Writer, list: &arrow_array::ListArray, row: usize) {
 /// id of its own, spans are in order of start, scopes and resources in order of their first span.
 pub(crate) fn assemble(mut pieces: Vec<Piece>) -> Bytes {
     let mut seen = HashSet::new();
-    pieces.retain(|p| seen.insert((p.span, p.kind)));
+    pieces.retain(|p| seen.insert((p.trace, p.span, p.kind)));
     pieces.sort_by_key(|p| p.start);
     split_shared_ids(&mut pieces);
     regroup(pieces)

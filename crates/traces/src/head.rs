@@ -18,7 +18,7 @@ const NONE: u32 = u32::MAX;
 
 /// Spans that are not in a block yet.
 #[derive(Debug, Default)]
-pub struct Head {
+pub(crate) struct Head {
     inner: RwLock<Inner>,
     /// The rows in order of trace, kept as long as nothing is added.
     sorted: Mutex<Option<Arc<Sorted>>>,
@@ -49,7 +49,7 @@ pub(crate) type Spot = (Arc<Record>, Row);
 
 impl Head {
     /// Adds the spans of one request.
-    pub fn add(&self, record: Record) {
+    pub(crate) fn add(&self, record: Record) {
         let range = record.time_range();
         let mut inner = self.inner.write();
         let inner = &mut *inner;
@@ -76,18 +76,18 @@ impl Head {
     }
 
     /// Bytes held.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let inner = self.inner.read();
         inner.bytes + inner.traces.len() * (size_of::<(TraceId, Chain)>() + 8)
     }
 
     /// Number of spans, copies counted.
-    pub fn spans(&self) -> u64 {
+    pub(crate) fn spans(&self) -> u64 {
         self.inner.read().next.len() as u64
     }
 
     /// Number of traces.
-    pub fn traces(&self) -> usize {
+    pub(crate) fn traces(&self) -> usize {
         self.inner.read().traces.len()
     }
 

@@ -11,9 +11,6 @@ use wire::proto::{Fields, Value, Writer};
 
 use crate::keys::{Keys, Scalar, Scope, Type};
 
-/// Attribute keys and string values are cut to this many bytes, Tempo's `max_attribute_bytes`.
-pub(crate) const MAX_ATTRIBUTE_BYTES: usize = 2048;
-
 /// Where a span comes from: slices of the request.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
@@ -48,7 +45,7 @@ pub(crate) struct Row {
 
 /// One request, decoded as far as the head needs it.
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     body: Bytes,
     /// Resources and scopes.
     pub(crate) contexts: Vec<Context>,
@@ -60,7 +57,7 @@ pub struct Record {
 
 /// Why logged or offered bytes are not spans.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
+pub(crate) enum RecordError {
     /// Not OTLP.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
@@ -76,23 +73,23 @@ pub enum RecordError {
 }
 
 impl Record {
-    /// Reads the encoded `ExportTraceServiceRequest`, which has passed [`wire::otlp::Signal::check`].
-    pub fn decode(body: &Bytes) -> Result<Self, RecordError> {
-        let mut record = Self::walk(body)?;
-        if record.1 {
-            record = Self::walk(&cut_request(body))?;
+    /// Reads the encoded `ExportTraceServiceRequest`, which has passed [`wire::otlp::Signal::check`]. Attribute keys and
+    /// string values are cut to `max_text` bytes, Tempo's `max_attribute_bytes`.
+    pub(crate) fn decode(body: &Bytes, max_text: usize) -> Result<Self, RecordError> {
+        match Self::walk(body, max_text)? {
+            (record, false) => Ok(record),
+            (_, true) => Ok(Self::walk(&cut_request(body, max_text), max_text)?.0),
         }
-        Ok(record.0)
     }
 
     /// The record, and whether something in it is longer than allowed.
-    fn walk(body: &Bytes) -> Result<(Self, bool), RecordError> {
+    fn walk(body: &Bytes, max_text: usize) -> Result<(Self, bool), RecordError> {
         if u32::try_from(body.len()).is_err() {
             return Err(RecordError::TooLarge(body.len()));
         }
         let record =
             Self { body: body.clone(), contexts: Vec::new(), rows: Vec::new(), keys: Keys::default() };
-        let mut walk = Walk { record, long: false };
+        let mut walk = Walk { record, long: false, max_text };
         for part in resource_spans(body) {
             walk.resource(&part?)?;
         }
@@ -110,12 +107,12 @@ impl Record {
     }
 
     /// Number of spans.
-    pub fn spans(&self) -> usize {
+    pub(crate) fn spans(&self) -> usize {
         self.rows.len()
     }
 
     /// Length of the request.
-    pub fn body_bytes(&self) -> usize {
+    pub(crate) fn body_bytes(&self) -> usize {
         self.body.len()
     }
 
@@ -130,6 +127,7 @@ impl Record {
 struct Walk {
     record: Record,
     long: bool,
+    max_text: usize,
 }
 
 impl Walk {
@@ -220,9 +218,9 @@ impl Walk {
         for attribute in attributes.iter() {
             let value = scalar(&attribute.value);
             if let Scalar::Str(text) = value {
-                self.long |= text.len() > MAX_ATTRIBUTE_BYTES;
+                self.long |= text.len() > self.max_text;
             }
-            self.long |= attribute.key.len() > MAX_ATTRIBUTE_BYTES;
+            self.long |= attribute.key.len() > self.max_text;
             self.record.keys.add(scope, attribute.key, value, times);
         }
     }
@@ -288,17 +286,17 @@ impl Message {
 }
 
 /// The request with every attribute key and string value cut to the limit. Rare, so it may copy.
-fn cut_request(body: &[u8]) -> Bytes {
+fn cut_request(body: &[u8], max: usize) -> Bytes {
     let mut writer = Writer::with_capacity(body.len());
-    cut(Message::Request, body, &mut writer);
+    cut(Message::Request, body, max, &mut writer);
     writer.finish().into()
 }
 
-fn cut(message: Message, raw: &[u8], out: &mut Writer) {
+fn cut(message: Message, raw: &[u8], max: usize, out: &mut Writer) {
     for (number, value) in Fields::new(raw).map_while(Result::ok) {
         match (message.child(number), value) {
-            (Some(Message::Text), Value::Len(text)) => out.bytes(number, cut_text(text)),
-            (Some(child), Value::Len(raw)) => out.message(number, |out| cut(child, raw, out)),
+            (Some(Message::Text), Value::Len(text)) => out.bytes(number, cut_text(text, max)),
+            (Some(child), Value::Len(raw)) => out.message(number, |out| cut(child, raw, max, out)),
             (_, Value::Varint(v)) => out.varint(number, v),
             (_, Value::Fixed64(v)) => out.fixed64(number, v),
             (_, Value::Fixed32(v)) => out.fixed32(number, v),
@@ -307,15 +305,9 @@ fn cut(message: Message, raw: &[u8], out: &mut Writer) {
     }
 }
 
-/// At most the limit, ending between characters.
-fn cut_text(text: &[u8]) -> &[u8] {
-    if text.len() <= MAX_ATTRIBUTE_BYTES {
-        return text;
-    }
-    let is_inside = |b: u8| b & 0xc0 == 0x80;
-    let mut end = MAX_ATTRIBUTE_BYTES;
-    while end > 0 && is_inside(text[end]) {
-        end -= 1;
-    }
-    &text[..end]
+/// At most `max` bytes, ending between characters.
+fn cut_text(text: &[u8], max: usize) -> &[u8] {
+    let is_inside = |at: &usize| text.get(*at).is_some_and(|b| b & 0xc0 == 0x80);
+    let end = (0..=max).rev().find(|at| !is_inside(at)).unwrap_or_default();
+    &text[..end.min(text.len())]
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::ArrowError;
 use arrow_select::concat::concat_batches;
-use block::{BlockError, OpenBlock, RowRanges, Store};
+use block::{BlockError, BlockMeta, OpenBlock, RowRanges, Snapshot, Store};
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashSet;
 use model::TenantId;
@@ -22,7 +22,7 @@ use crate::keys::Keys;
 use crate::prune::{Test, Verdict};
 use crate::record::Record;
 use crate::shred::Shredder;
-use crate::signal::Traces;
+use crate::signal::TraceSignal;
 use crate::sorted::Sorted;
 use crate::source::{Reader, Wanted};
 
@@ -32,6 +32,8 @@ const CHUNK_ROWS: u32 = 65_536;
 const SPLIT_TRACES: usize = 2_000;
 /// Reads on their way at a time.
 const READS: usize = 3;
+/// Blocks being opened at a time.
+const OPENS: usize = 8;
 /// Blocks this far from the asked range may hold the rest of a trace that reaches into it.
 const SLACK: i64 = 10 * 60 * 1_000_000_000;
 
@@ -92,7 +94,7 @@ pub(crate) struct Cost {
 /// A head or a block.
 enum Source {
     Head { sorted: Arc<Sorted>, keys: Arc<Keys> },
-    Block(Arc<OpenBlock<Traces>>),
+    Block(Arc<OpenBlock<TraceSignal>>),
 }
 
 impl Source {
@@ -148,7 +150,7 @@ impl Source {
 
 /// Feeds all spans of the tenants that the plan may need to `evaluate`.
 pub(crate) async fn scan<E: Evaluate>(
-    store: &Arc<Store<Traces>>,
+    store: &Arc<Store<TraceSignal>>,
     tenants: &[TenantId],
     plan: &Plan,
     mut evaluate: E,
@@ -167,23 +169,43 @@ pub(crate) async fn scan<E: Evaluate>(
 
 /// The attributes of every source in a range, for questions that need no spans.
 pub(crate) async fn each_keys(
-    store: &Arc<Store<Traces>>,
+    store: &Arc<Store<TraceSignal>>,
     tenants: &[TenantId],
     range: (i64, i64),
     mut look: impl FnMut(&Keys),
 ) -> Result<Cost, ScanError> {
     let mut cost = Cost::default();
     for tenant in tenants {
-        for source in sources(store, tenant, range, &mut cost).await? {
-            look(source.keys());
+        let snapshot = store.snapshot(tenant);
+        for head in &snapshot.heads {
+            if head.time_range().is_some_and(|(min, max)| min <= range.1 && max >= range.0) {
+                head.with_keys(&mut look);
+            }
+        }
+        let mut blocks = stream::iter(blocks_in(&snapshot, range, &mut cost))
+            .map(|meta| async move { store.open_block(tenant, &meta).await })
+            .buffered(OPENS);
+        while let Some(block) = blocks.next().await {
+            look(&block?.index().0.keys);
         }
     }
     Ok(cost)
 }
 
+/// The blocks with spans in a range, newest first.
+fn blocks_in(snapshot: &Snapshot<TraceSignal>, range: (i64, i64), cost: &mut Cost) -> Vec<BlockMeta> {
+    let blocks = snapshot.manifest.blocks.iter().cloned();
+    let mut blocks: Vec<_> =
+        blocks.filter(|b| b.summary.min_time.0 <= range.1 && b.summary.max_time.0 >= range.0).collect();
+    blocks.sort_by_key(|b| std::cmp::Reverse(b.summary.max_time));
+    cost.blocks += blocks.len() as u32;
+    cost.block_bytes += blocks.iter().map(|b| b.size).sum::<u64>();
+    blocks
+}
+
 /// Heads and blocks that may have spans in the range, newest first.
 async fn sources(
-    store: &Arc<Store<Traces>>,
+    store: &Arc<Store<TraceSignal>>,
     tenant: &TenantId,
     range: (i64, i64),
     cost: &mut Cost,
@@ -198,17 +220,9 @@ async fn sources(
             sources.push(source.await?);
         }
     }
-    let mut blocks: Vec<_> = snapshot
-        .manifest
-        .blocks
-        .iter()
-        .filter(|b| b.summary.min_time.0 <= to && b.summary.max_time.0 >= from)
-        .collect();
-    blocks.sort_by_key(|b| std::cmp::Reverse(b.summary.max_time));
-    cost.blocks += blocks.len() as u32;
-    cost.block_bytes += blocks.iter().map(|b| b.size).sum::<u64>();
-    let open = |meta| async move { store.open_block(tenant, meta).await.map(Source::Block) };
-    let opened: Vec<_> = stream::iter(blocks).map(open).buffered(8).try_collect().await?;
+    let blocks = blocks_in(&snapshot, (from, to), cost);
+    let open = |meta: BlockMeta| async move { store.open_block(tenant, &meta).await.map(Source::Block) };
+    let opened: Vec<_> = stream::iter(blocks).map(open).buffered(OPENS).try_collect().await?;
     sources.extend(opened);
     Ok(sources)
 }
@@ -237,7 +251,10 @@ impl Scan<'_> {
         // Per condition the split traces that meet it somewhere; `None` once any may.
         let mut split_met: Vec<Option<HashSet<u32>>> = vec![Some(HashSet::new()); tests.len()];
         for source in &self.sources {
-            let met: Vec<_> = stream::iter(&tests).then(|test| source.met(test)).try_collect().await?;
+            let mut met = Vec::with_capacity(tests.len());
+            for test in &tests {
+                met.push(source.met(test).await?);
+            }
             let prints = source.fingerprints();
             for (met, total) in met.iter().zip(&mut split_met) {
                 match (met, total.as_mut()) {
@@ -298,12 +315,10 @@ impl Scan<'_> {
             }
             Source::Block(block) => {
                 let columns = wanted.columns(&block.index().0);
-                let read = |chunk: &[usize]| {
-                    let rows = row_ranges(source, chunk);
-                    let columns = &columns;
-                    async move { block.read(columns, &rows).await }
-                };
-                let chunks: Vec<_> = chunks(source, traces).collect();
+                let columns = &columns;
+                let chunks: Vec<RowRanges> =
+                    chunks(source, traces).map(|chunk| row_ranges(source, chunk)).collect();
+                let read = |rows: RowRanges| async move { block.read(columns, &rows).await };
                 let mut reads = stream::iter(chunks).map(read).buffered(READS);
                 let mut reader = Reader::default();
                 while let Some(batches) = reads.next().await {
@@ -341,7 +356,7 @@ impl Scan<'_> {
         }
         let fields = self.plan.fields.clone();
         let (evaluate, seen) = blocking(move || {
-            let Ok(mut record) = Record::decode(&regroup(pieces)) else { return Err(ScanError::Interrupted) };
+            let Ok(mut record) = Record::decode(&regroup(pieces), usize::MAX) else { return Err(ScanError::Interrupted) };
             let keys = std::mem::take(&mut record.keys);
             let sorted = Arc::new(Sorted::new(vec![Arc::new(record)]));
             let wanted = Wanted::new(&fields, &keys);
@@ -443,7 +458,7 @@ async fn pieces_of(source: &Source, traces: &[usize]) -> Result<Vec<Piece>, Scan
 
 /// Spans of a block with everything they were sent with; the rows must be of whole traces.
 pub(crate) async fn whole_spans(
-    block: &Arc<OpenBlock<Traces>>,
+    block: &Arc<OpenBlock<TraceSignal>>,
     rows: &RowRanges,
 ) -> Result<Vec<Piece>, ScanError> {
     let schema = block.schema().clone();

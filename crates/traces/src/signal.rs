@@ -29,10 +29,13 @@ const BATCH_ROWS: usize = 8192;
 const SAMPLE_ROWS: usize = 16_384;
 
 /// The traces signal.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Traces;
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TraceSignal {
+    /// Attribute keys and string values are cut to this many bytes.
+    pub max_attribute_bytes: usize,
+}
 
-impl Signal for Traces {
+impl Signal for TraceSignal {
     const NAME: &'static str = "traces";
     type Rows = Record;
     type Head = Head;
@@ -40,7 +43,7 @@ impl Signal for Traces {
 
     fn decode(&self, _: &TenantId, body: &Bytes) -> Result<Record, DecodeError> {
         wire::otlp::Signal::Traces.check(body).map_err(DecodeError::new)?;
-        Record::decode(body).map_err(DecodeError::new)
+        Record::decode(body, self.max_attribute_bytes).map_err(DecodeError::new)
     }
 
     fn new_head(&self, _: &TenantId) -> Head {
@@ -54,7 +57,7 @@ impl Signal for Traces {
 
 /// The decoded index of a block.
 #[derive(Debug)]
-pub struct BlockIndex(pub(crate) Index);
+pub(crate) struct BlockIndex(pub(crate) Index);
 
 impl block::Head for Head {
     type Rows = Record;

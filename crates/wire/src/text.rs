@@ -25,9 +25,15 @@ impl Str {
 
     /// Takes bytes as text; sequences that are not UTF-8 become U+FFFD (only then is there a copy).
     pub fn from_utf8_lossy(bytes: Bytes) -> Self {
-        match ByteString::try_from(bytes.clone()) {
+        Self::part_of(&bytes, &bytes)
+    }
+
+    /// Takes `part`, which must be a slice of `body`, as text that shares the body's buffer; sequences
+    /// that are not UTF-8 become U+FFFD (only then is there a copy).
+    pub(crate) fn part_of(body: &Bytes, part: &[u8]) -> Self {
+        match ByteString::try_from(body.slice_ref(part)) {
             Ok(text) => Self(text),
-            Err(_) => Self(String::from_utf8_lossy(&bytes).into_owned().into()),
+            Err(_) => Self(String::from_utf8_lossy(part).into_owned().into()),
         }
     }
 

@@ -36,7 +36,9 @@ const TENANTS: [&str; 3] = ["a", "b", "c"];
 /// Opens the store, checks it, appends and flushes until something crashes.
 async fn live(files: &SimFiles, bucket: &SimStore, dice: &mut Dice, known: &mut Known) {
     let log_options = LogOptions { segment_bytes: 300 };
-    let Ok((log, recovered)) = DiskIngestLog::open_on(Arc::new(files.clone()), "wal", log_options) else { return };
+    let Ok((log, recovered)) = DiskIngestLog::open_on(Arc::new(files.clone()), "wal", log_options) else {
+        return;
+    };
     let opened = Store::open(Kv, options(), bucket.blob(), log, recovered).await;
     let Ok((store, tasks)) = opened else { return };
     let running = tokio::spawn(tasks.run(CancellationToken::new()));
@@ -82,7 +84,8 @@ async fn check(store: &Store<Kv>, known: &Known, seed: u64) {
     assert_eq!(set.len(), found.len(), "seed {seed}: rows are there twice");
     let lost: Vec<_> = known.acknowledged.difference(&set).collect();
     assert!(lost.is_empty(), "seed {seed}: acknowledged rows are lost: {lost:?}");
-    let invented: Vec<_> = set.iter().filter(|k| !known.acknowledged.contains(k) && !known.uncertain.contains(k)).collect();
+    let invented: Vec<_> =
+        set.iter().filter(|k| !known.acknowledged.contains(k) && !known.uncertain.contains(k)).collect();
     assert!(invented.is_empty(), "seed {seed}: rows that nobody sent: {invented:?}");
 }
 
@@ -102,7 +105,8 @@ async fn lives(seed: u64) {
         (files, bucket) = (files.restart(dice.below(u64::MAX)), bucket.restart());
 
         let (log, recovered) =
-            DiskIngestLog::open_on(Arc::new(files.clone()), "wal", LogOptions { segment_bytes: 300 }).unwrap();
+            DiskIngestLog::open_on(Arc::new(files.clone()), "wal", LogOptions { segment_bytes: 300 })
+                .unwrap();
         let (store, tasks) = Store::open(Kv, options(), bucket.blob(), log, recovered).await.unwrap();
         // What is there now is there for good.
         check(&store, &known, seed).await;
@@ -120,7 +124,7 @@ async fn lives(seed: u64) {
 /// The number of seeds can be raised from outside for a long run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_acknowledged_row_survives_exactly_once() {
-    let seeds = std::env::var("CRASH_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("CRASH_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(40);
     let mut at_once = tokio::task::JoinSet::new();
     for seed in 0..seeds {
         at_once.spawn(lives(seed));

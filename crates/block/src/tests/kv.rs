@@ -37,7 +37,10 @@ impl Signal for Kv {
     }
 
     fn decode_index(&self, bytes: &Bytes) -> Result<u64, DecodeError> {
-        std::str::from_utf8(bytes).ok().and_then(|t| t.parse().ok()).ok_or_else(|| DecodeError::new("no number"))
+        std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|t| t.parse().ok())
+            .ok_or_else(|| DecodeError::new("no number"))
     }
 }
 

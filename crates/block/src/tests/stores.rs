@@ -175,7 +175,9 @@ async fn a_bucket_that_is_away_presses_back_and_loses_nothing() {
         }
     };
     assert!(matches!(refused, AppendError::Full { .. }), "{refused}");
-    assert!(taken.len() > 80 && store.stats().unflushed_bytes <= 64 * 100 && store.stats().refused_records == 1);
+    assert!(
+        taken.len() > 80 && store.stats().unflushed_bytes <= 64 * 100 && store.stats().refused_records == 1
+    );
     assert!(matches!(store.flush().await, Err(FlushError::Failed { .. })));
     assert_eq!(keys(store, &a).await, taken);
     bucket.set_failing(0, 1);
@@ -185,6 +187,30 @@ async fn a_bucket_that_is_away_presses_back_and_loses_nothing() {
     assert_eq!(keys(store, &a).await, taken);
     append(store, &a, &[taken.len() as i64]).await.unwrap();
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_sees_new_versions_when_it_looks() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, blob) = (tenant("a"), Blob::memory());
+    let writer = start(first.path(), blob.clone(), StoreOptions::default()).await;
+    let reader = start(second.path(), blob, StoreOptions::default()).await;
+    reader.store.refresh(&a).await.unwrap();
+    assert_eq!(reader.store.tenants(), []);
+    for n in 0..2 {
+        append(&writer.store, &a, &[n]).await.unwrap();
+        writer.store.flush().await.unwrap();
+        reader.store.refresh(&a).await.unwrap();
+        assert_eq!(keys(&reader.store, &a).await, (0..=n).collect::<Vec<_>>());
+    }
+    // Both write: each adds its blocks to what the other made.
+    append(&reader.store, &a, &[2]).await.unwrap();
+    reader.store.flush().await.unwrap();
+    append(&writer.store, &a, &[3]).await.unwrap();
+    writer.store.flush().await.unwrap();
+    assert_eq!(keys(&writer.store, &a).await, [0, 1, 2, 3]);
+    writer.stop().await;
+    reader.stop().await;
 }
 
 /// Many tenants with small heads fill the memory: the largest are flushed early.
@@ -205,7 +231,9 @@ async fn small_heads_of_many_tenants_make_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_log_refuses_and_comes_back() {
     let (a, files) = (tenant("a"), SimFiles::new());
-    let open = |files: &SimFiles| DiskIngestLog::open_on(Arc::new(files.clone()), "wal", LogOptions::default()).unwrap();
+    let open = |files: &SimFiles| {
+        DiskIngestLog::open_on(Arc::new(files.clone()), "wal", LogOptions::default()).unwrap()
+    };
     let (log, recovered) = open(&files);
     let blob = Blob::memory();
     let running = run(Store::open(Kv, StoreOptions::default(), blob.clone(), log, recovered).await.unwrap());
@@ -292,7 +320,8 @@ async fn concurrent_commits_all_count_once() {
         let bucket = SimStore::new();
         bucket.set_failing(15, seed);
         let writers = (0..4).map(|w| {
-            let (manifests, writer) = (Manifests::new(bucket.blob(), "kv", &a), WriterId::new(&format!("w{w}")));
+            let (manifests, writer) =
+                (Manifests::new(bucket.blob(), "kv", &a), WriterId::new(&format!("w{w}")));
             tokio::spawn(async move {
                 let mut known = Arc::<Manifest>::default();
                 for n in 1..=5 {

@@ -182,15 +182,9 @@ impl Parser {
         }
     }
 
-    /// A whole label filter: comma and juxtaposition bind loosest and group to the right.
+    /// A whole label filter.
     fn label_filter(&mut self) -> Parsed<LabelFilter> {
-        let left = self.label_or()?;
-        let continues = self.eat(",") || self.starts_filter();
-        if !continues {
-            return Ok(left);
-        }
-        let right = self.deeper(Self::label_filter)?;
-        Ok(LabelFilter::And(Box::new(left), Box::new(right)))
+        self.label_or()
     }
 
     fn starts_filter(&self) -> bool {
@@ -208,13 +202,23 @@ impl Parser {
     }
 
     fn label_and(&mut self) -> Parsed<LabelFilter> {
-        let mut left = self.label_atom()?;
+        let mut left = self.label_run()?;
         while self.eat("and") {
             self.operator()?;
-            let right = self.label_atom()?;
+            let right = self.label_run()?;
             left = LabelFilter::And(Box::new(left), Box::new(right));
         }
         Ok(left)
+    }
+
+    /// An operand; comma or juxtaposition joins it with all that follows: `a or b, c or d` is `a or (b and (c or d))`.
+    fn label_run(&mut self) -> Parsed<LabelFilter> {
+        let left = self.label_atom()?;
+        if !self.eat(",") && !self.starts_filter() {
+            return Ok(left);
+        }
+        let right = self.deeper(Self::label_filter)?;
+        Ok(LabelFilter::And(Box::new(left), Box::new(right)))
     }
 
     fn label_atom(&mut self) -> Parsed<LabelFilter> {

@@ -211,15 +211,6 @@ impl LeafState {
         Self::new(self.plan.clone())
     }
 
-    pub(crate) fn plan(&self) -> &LeafPlan {
-        &self.plan
-    }
-
-    /// How many series and points are held.
-    pub(crate) fn held(&self) -> (usize, usize) {
-        (self.series.len(), self.points)
-    }
-
     pub(crate) fn push(&mut self, batch: &EntryBatch, limits: &MetricLimits) -> Result<(), EvalError> {
         let plan = self.plan.clone();
         let (after, last) = plan.windows.span();

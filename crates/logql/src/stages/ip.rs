@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A set of addresses: one, a CIDR block or a range `low-high`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct IpSet {
+pub(crate) struct IpSet {
     v6: bool,
     low: u128,
     high: u128,

@@ -223,7 +223,7 @@ mod tests {
         };
         assert_eq!(read(r#"a=1 b= c d="x y" e="q\"r""#), ["a=1", "b=", "c=", "d=x y", r#"e=q\"r"#]);
         assert_eq!(read(r#"a=1 bad"quote=1 c=2"#), ["a=1", r#"logfmt syntax error at pos 8 : unexpected '"'"#, "c=2"]);
-        assert_eq!(read(r#"a="x"#), ["logfmt syntax error at pos 6 : unterminated quoted value"]);
+        assert_eq!(read(r#"a="x"#), ["logfmt syntax error at pos 5 : unterminated quoted value"]);
         assert_eq!(read("=x y=1"), ["logfmt syntax error at pos 1 : unexpected '='", "y=1"]);
     }
 }

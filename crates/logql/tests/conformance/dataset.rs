@@ -209,6 +209,7 @@ fn otlp(resource: &Value, scope: &Value, record: &Value) -> (Labels, Entry) {
     }
     let mut field = |name: &str, value: &Value| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let value = if name.ends_with("_id") { value.to_lowercase() } else { value };
         if !matches!(value.as_str(), "" | "0" | "null") {
             metadata.push((name.to_owned(), value));
         }

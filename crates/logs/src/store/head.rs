@@ -16,6 +16,7 @@ use model::{Labels, Matcher};
 use parking_lot::RwLock;
 
 use crate::store::entries::{Entries, map_builder};
+use crate::store::index::{Amount, share};
 use crate::store::merge::merge;
 use crate::store::rows::{Rows, StreamRows};
 
@@ -120,7 +121,26 @@ impl LogsHead {
     }
 }
 
+impl LogsHead {
+    /// How much of each stream that satisfies all matchers lies in `first..=last`, estimated where the range cuts a chunk.
+    pub fn amounts(&self, matchers: &[Matcher], first: i64, last: i64) -> Vec<(Labels, Amount)> {
+        let streams = self.streams.read();
+        let matching = streams.iter().filter(|(labels, _)| matchers.iter().all(|m| m.matches_labels(labels)));
+        matching.map(|(labels, state)| (labels.clone(), state.amount(first, last))).filter(|(_, a)| a.parts > 0).collect()
+    }
+}
+
 impl State {
+    fn amount(&self, first: i64, last: i64) -> Amount {
+        let closed = self.closed.iter().map(|c| (c.entries.first(), c.entries.last(), c.entries.len(), c.line_bytes));
+        let open = (self.open.min, self.open.max, self.open.timestamps.len(), self.open.lines.len());
+        let mut sum = Amount::default();
+        for (min, max, rows, bytes) in closed.chain([open]).filter(|c| c.2 > 0 && c.0 <= last && c.1 >= first) {
+            sum.add(rows as u64, bytes as u64, share(min, max, first, last));
+        }
+        sum
+    }
+
     /// Appends rows and says how many bytes of memory that took.
     fn append(&mut self, rows: &StreamRows) -> usize {
         let mut bytes = rows.len() * ROW_BYTES + rows.lines.len();

@@ -69,6 +69,22 @@ pub struct Amount {
     pub parts: u64,
 }
 
+impl Amount {
+    /// Adds a share of a granule or chunk.
+    pub fn add(&mut self, entries: u64, bytes: u64, share: f64) {
+        self.entries += (entries as f64 * share).round() as u64;
+        self.bytes += (bytes as f64 * share).round() as u64;
+        self.parts += 1;
+    }
+
+    /// Adds another amount.
+    pub fn join(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+        self.parts += other.parts;
+    }
+}
+
 impl Default for RestNames {
     fn default() -> Self {
         Self::Names(Vec::new())
@@ -134,10 +150,7 @@ impl IndexStream {
     pub fn amount(&self, first: i64, last: i64) -> Amount {
         let mut sum = Amount::default();
         for (rows, part) in self.parts().filter(|(_, p)| p.first <= last && p.last >= first) {
-            let share = share(part.first, part.last, first, last);
-            sum.entries += ((rows.end - rows.start) as f64 * share).round() as u64;
-            sum.bytes += (part.bytes as f64 * share).round() as u64;
-            sum.parts += 1;
+            sum.add(rows.end - rows.start, part.bytes, share(part.first, part.last, first, last));
         }
         sum
     }

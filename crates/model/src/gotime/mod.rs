@@ -123,7 +123,8 @@ impl Layout {
             };
             let (month, day) = (parts.date.month(), parts.date.day());
             // Only 29 February can be missing; Go moves on to 1 March.
-            let date = jiff::civil::Date::new(year, month, day).or_else(|_| jiff::civil::Date::new(year, 3, 1));
+            let date =
+                jiff::civil::Date::new(year, month, day).or_else(|_| jiff::civil::Date::new(year, 3, 1));
             parts.date = date.map_err(|_| TimeError::Range(text.to_owned()))?;
         }
         timestamp(parts.unix(zone), parts.nanos).ok_or_else(|| TimeError::Range(text.to_owned()))

@@ -383,7 +383,8 @@ fn signed_hours_length(text: &[u8]) -> Option<usize> {
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let valid = matches!(sign, b'+' | b'-')
         && digits > 0
-        && rest[..digits].iter().try_fold(0u64, |n, b| n.checked_mul(10)?.checked_add(u64::from(b - b'0'))) <= Some(23);
+        && rest[..digits].iter().try_fold(0u64, |n, b| n.checked_mul(10)?.checked_add(u64::from(b - b'0')))
+            <= Some(23);
     valid.then_some(1 + digits)
 }
 

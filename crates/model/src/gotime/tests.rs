@@ -31,7 +31,8 @@ fn reads() {
 
 #[test]
 fn errors_are_gos() {
-    let error = |layout: &str, text: &str| Layout::parse(layout).read(text, &Zone::utc()).unwrap_err().to_string();
+    let error =
+        |layout: &str, text: &str| Layout::parse(layout).read(text, &Zone::utc()).unwrap_err().to_string();
     assert_eq!(
         error("2006-01-02", "02.11.2026"),
         r#"parsing time "02.11.2026" as "2006-01-02": cannot parse "02.11.2026" as "2006""#

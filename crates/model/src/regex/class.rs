@@ -95,12 +95,12 @@ pub(super) fn posix(name: &str) -> Option<ClassUnicode> {
 /// name, or a script by its long name; case, spaces, `_` and `-` do not matter.
 pub(super) fn unicode(name: &str) -> Option<ClassUnicode> {
     // Scripts have four letter aliases that Go does not know; these few are their own alias.
-    const SHORT_SCRIPTS: [&str; 9] =
-        ["ahom", "cham", "lisu", "modi", "newa", "thai", "toto", "kawi", "yezi"];
+    const SHORT_SCRIPTS: [&str; 9] = ["ahom", "cham", "lisu", "modi", "newa", "thai", "toto", "kawi", "yezi"];
     if !name.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b' ')) {
         return None;
     }
-    let name: String = name.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_lowercase();
+    let name: String =
+        name.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_lowercase();
     match name.as_str() {
         "any" => return Some(of(&[('\0', char::MAX)])),
         "ascii" => return Some(of(&[('\0', '\x7f')])),

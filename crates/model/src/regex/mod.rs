@@ -15,12 +15,12 @@ mod template;
 use std::fmt;
 use std::sync::Arc;
 
-use regex_automata::{Input, meta};
 use regex_automata::util::primitives::NonMaxUsize;
+use regex_automata::{Input, meta};
 use regex_syntax::hir::{Hir, Look};
 
 /// What one compiled pattern may take in memory, in bytes.
-const SIZE_LIMIT: usize = 256 << 20;
+const SIZE_LIMIT: usize = 16 << 20;
 /// More alternatives than this are not worth knowing one by one.
 const MAX_ALTERNATIVES: usize = 128;
 
@@ -82,7 +82,12 @@ impl Regex {
         Self::compile(pattern, whole, parsed.names, alternatives)
     }
 
-    fn compile(pattern: &str, hir: Hir, names: Vec<Option<String>>, alternatives: Option<Vec<String>>) -> Result<Self, RegexError> {
+    fn compile(
+        pattern: &str,
+        hir: Hir,
+        names: Vec<Option<String>>,
+        alternatives: Option<Vec<String>>,
+    ) -> Result<Self, RegexError> {
         let config = meta::Config::new().utf8_empty(true).nfa_size_limit(Some(SIZE_LIMIT));
         let engine = meta::Regex::builder().configure(config).build_from_hir(&hir).map_err(|error| {
             let what = if error.size_limit().is_some() { "expression too large" } else { "internal error" };
@@ -175,7 +180,11 @@ impl Regex {
     }
 
     /// Replaces every match by what `replacement` appends to the text it is given.
-    pub fn replace_all_with(&self, text: &str, mut replacement: impl FnMut(&Captures, &mut String)) -> String {
+    pub fn replace_all_with(
+        &self,
+        text: &str,
+        mut replacement: impl FnMut(&Captures, &mut String),
+    ) -> String {
         let mut out = String::with_capacity(text.len());
         let (mut copied, mut next) = (0, Some(0));
         let mut found = Captures::default();

@@ -157,7 +157,8 @@ impl<'p> Parser<'p> {
                     // What is no repetition stands for itself.
                     None => self.literal(),
                     Some((min, max, after)) => {
-                        let valid = min <= MAX_REPEAT && max.is_none_or(|max| min <= max && max <= MAX_REPEAT);
+                        let valid =
+                            min <= MAX_REPEAT && max.is_none_or(|max| min <= max && max <= MAX_REPEAT);
                         if !valid {
                             return error("invalid repeat count", consumed(before, after));
                         }
@@ -379,10 +380,7 @@ impl<'p> Parser<'p> {
     }
 
     /// `\pN`, `\p{Greek}`, `\P{^Lu}`: the class and whether it is negated.
-    fn unicode_class(
-        &mut self,
-        mut negate: bool,
-    ) -> Result<(ClassUnicode, bool), RegexError> {
+    fn unicode_class(&mut self, mut negate: bool) -> Result<(ClassUnicode, bool), RegexError> {
         let before = self.rest;
         let mut chars = before[2..].chars();
         let (mut name, after) = match chars.next() {

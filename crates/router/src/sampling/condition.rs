@@ -38,7 +38,7 @@ impl ValueTest {
 }
 
 /// Bit set over the conditions of a policy list. 128 conditions are more than anybody lists.
-pub type Bits = u128;
+pub(super) type Bits = u128;
 
 /// All conditions of a policy list; a condition's place is its bit.
 #[derive(Debug, Default)]

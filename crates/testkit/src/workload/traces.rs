@@ -7,8 +7,8 @@ use super::Body;
 use super::proto::{field, fixed64, number};
 
 const SERVICES: [&str; 12] = [
-    "frontend", "api", "auth", "search", "checkout", "cart", "catalog", "payment", "shipping", "currency", "worker",
-    "email",
+    "frontend", "api", "auth", "search", "checkout", "cart", "catalog", "payment", "shipping", "currency",
+    "worker", "email",
 ];
 
 /// How much to make.
@@ -75,7 +75,8 @@ fn write_trace(random: &mut StdRng, start: u64, by_service: &mut [Vec<u8>]) -> u
             (0, None, start, root)
         } else {
             let (service, id, at, duration) = nodes[random.random_range(0..nodes.len())];
-            let service = if random.random_bool(0.5) { random.random_range(0..SERVICES.len()) } else { service };
+            let service =
+                if random.random_bool(0.5) { random.random_range(0..SERVICES.len()) } else { service };
             let inner = (duration * random.random_range(5..80) / 100).max(1_000);
             (service, Some(id), at + random.random_range(0..=duration.saturating_sub(inner)), inner)
         };
@@ -87,12 +88,21 @@ fn write_trace(random: &mut StdRng, start: u64, by_service: &mut [Vec<u8>]) -> u
         if let Some(parent) = parent {
             field(&mut span, 4, &parent);
         }
-        field(&mut span, 5, format!("{} operation {}", SERVICES[service], random.random_range(0..4)).as_bytes());
+        field(
+            &mut span,
+            5,
+            format!("{} operation {}", SERVICES[service], random.random_range(0..4)).as_bytes(),
+        );
         number(&mut span, 6, if parent.is_none() { 2 } else { random.random_range(1..4) });
         fixed64(&mut span, 7, at);
         fixed64(&mut span, 8, at + duration);
         attribute(&mut span, 9, "http.request.method", ["GET", "POST"][random.random_range(0..2)]);
-        attribute(&mut span, 9, "url.path", &format!("/{}/{}", SERVICES[service], random.random_range(0..5_000)));
+        attribute(
+            &mut span,
+            9,
+            "url.path",
+            &format!("/{}/{}", SERVICES[service], random.random_range(0..5_000)),
+        );
         attribute(&mut span, 9, "user.id", &format!("u{}", random.random_range(0..100_000)));
         let mut status_code = Vec::new();
         number(&mut status_code, 3, if failed { 500 } else { 200 });

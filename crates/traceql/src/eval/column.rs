@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use arrow_array::{Array, FixedSizeBinaryArray, Int64Array, StringArray, UInt8Array};
 use arrow_buffer::BooleanBuffer;
+use hashbrown::HashSet;
 use model::regex::Regex;
 
 use super::{array, bits, scalar};
@@ -52,6 +53,8 @@ pub(crate) enum Test {
     Bool(BinaryOp, bool),
     Status(BinaryOp, Status),
     Kind(BinaryOp, Kind),
+    /// Text equal to one of several.
+    OneOf(HashSet<Vec<u8>>),
     /// The operand's bytes, or `None` for one that no id can equal.
     Id(BinaryOp, Option<Vec<u8>>),
 }
@@ -77,6 +80,7 @@ impl Test {
         }
         match self {
             Self::Str(op, text) => scalar::compare(*op, value, &ValueRef::Str(text)),
+            Self::OneOf(texts) => value.as_str().is_some_and(|s| texts.contains(s.as_bytes())),
             Self::Regex(regex, expect) => value.as_str().is_some_and(|s| regex.is_match(s) == *expect),
             Self::Int(op, i) => scalar::compare(*op, value, &ValueRef::Int(*i)),
             Self::Float(op, f) => scalar::compare(*op, value, &ValueRef::Float(*f)),
@@ -180,8 +184,8 @@ impl<'a> Column<'a> {
         let none = || BooleanBuffer::new_unset(self.len());
         match (self, test) {
             (Self::Attribute(a), test) => a.test(test),
-            (Self::Str(a), Test::Str(..) | Test::Regex(..)) => test_strings(a, test),
-            (Self::StrOrEmpty(a), Test::Str(..) | Test::Regex(..)) => {
+            (Self::Str(a), Test::Str(..) | Test::OneOf(_) | Test::Regex(..)) => test_strings(a, test),
+            (Self::StrOrEmpty(a), Test::Str(..) | Test::OneOf(_) | Test::Regex(..)) => {
                 let found = test_strings(a, test);
                 if a.null_count() > 0 && test.matches(&ValueRef::Str("")) {
                     return &found | &!&bits::present(*a);
@@ -213,7 +217,7 @@ impl<'a> Column<'a> {
                 (Some(false), None) => BooleanBuffer::new_set(a.len()),
                 _ => none(),
             },
-            (Self::TraceStr(values, trace_of), Test::Str(..) | Test::Regex(..)) => {
+            (Self::TraceStr(values, trace_of), Test::Str(..) | Test::OneOf(_) | Test::Regex(..)) => {
                 let passes: Vec<bool> = values.iter().map(|v| test.matches(&ValueRef::Str(v))).collect();
                 bits::slice(trace_of, |trace| passes[trace as usize])
             }
@@ -232,11 +236,10 @@ fn test_strings(array: &StringArray, test: &Test) -> BooleanBuffer {
                 op => bits::strings(array, |v| scalar::holds(*op, v.cmp(text))),
             }
         }
-        Test::Regex(regex, expect) => {
-            BooleanBuffer::collect_bool(array.len(), |i| {
-                !array.is_null(i) && regex.is_match(array.value(i)) == *expect
-            })
-        }
+        Test::OneOf(texts) => bits::strings(array, |v| texts.contains(v)),
+        Test::Regex(regex, expect) => BooleanBuffer::collect_bool(array.len(), |i| {
+            !array.is_null(i) && regex.is_match(array.value(i)) == *expect
+        }),
         _ => BooleanBuffer::new_unset(array.len()),
     }
 }
@@ -284,7 +287,9 @@ impl AttributeColumn {
 
     fn test(&self, test: &Test) -> BooleanBuffer {
         let mut found = match test {
-            Test::Str(..) | Test::Regex(..) => self.strings.as_ref().map(|a| test_strings(a, test)),
+            Test::Str(..) | Test::OneOf(_) | Test::Regex(..) => {
+                self.strings.as_ref().map(|a| test_strings(a, test))
+            }
             Test::Int(op, literal) => {
                 let ints = self.ints.as_ref().map(|a| bits::numbers(a, int_test(*op, *literal)));
                 let floats = self.floats.as_ref().map(|a| bits::numbers(a, float_test(*op, *literal as f64)));
@@ -387,7 +392,12 @@ impl<'a> FieldColumn<'a> {
     }
 
     /// The value of a row, seen from one of its events or links if given, else the first that has one.
-    pub(crate) fn value(&self, offsets: &Offsets<'_>, row: usize, item: Option<(Level, usize)>) -> ValueRef<'a> {
+    pub(crate) fn value(
+        &self,
+        offsets: &Offsets<'_>,
+        row: usize,
+        item: Option<(Level, usize)>,
+    ) -> ValueRef<'a> {
         for (level, column) in &self.sources {
             if let Some((at, i)) = item
                 && at == *level
@@ -417,5 +427,61 @@ impl<'a> FieldColumn<'a> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use BinaryOp::{Eq, Ge, Gt, Le, Lt, Ne};
+    use arrow_array::{BooleanArray, Float64Array};
+
+    /// Every test over a whole column must say of each row what it says of the row's value alone.
+    #[test]
+    fn whole_columns_and_single_values_agree() {
+        let column = AttributeColumn {
+            strings: Some(StringArray::from(vec![None, Some("b"), None, None, None, None, Some("")])),
+            ints: Some(Int64Array::from(vec![None, None, Some(2), None, None, None, None])),
+            floats: Some(Float64Array::from(vec![None, None, None, Some(2.5), None, None, None])),
+            bools: Some(BooleanArray::from(vec![None, None, None, None, Some(false), None, None])),
+            arrays: Some(StringArray::from(vec![
+                None,
+                None,
+                None,
+                None,
+                None,
+                Some(r#"["a",3,true]"#),
+                None,
+            ])),
+        };
+        let literals = [
+            Value::str("b"),
+            Value::str(""),
+            Value::Int(2),
+            Value::Int(i64::MIN),
+            Value::Int(i64::MAX),
+            Value::Float(2.5),
+            Value::Float(f64::NAN),
+            Value::Bool(false),
+            Value::Bool(true),
+            Value::Duration(3),
+            Value::Status(Status::Error),
+        ];
+        let mut tests: Vec<Test> = Vec::new();
+        for op in [Eq, Ne, Lt, Le, Gt, Ge] {
+            tests.extend(literals.iter().filter_map(|literal| Test::new(op, literal)));
+        }
+        for pattern in ["a|b", ""] {
+            let regex = Regex::anchored(pattern).expect("valid");
+            tests.extend([Test::Regex(regex.clone(), true), Test::Regex(regex, false)]);
+        }
+        tests.push(Test::OneOf([b"a".to_vec(), b"b".to_vec()].into_iter().collect()));
+        for test in &tests {
+            let whole: Vec<bool> = column.test(test).iter().collect();
+            let single: Vec<bool> = (0..column.len()).map(|i| test.matches(&column.value(i))).collect();
+            assert_eq!(whole, single, "{test:?}");
+        }
+        let present: Vec<bool> = column.present().iter().collect();
+        assert_eq!(present, [false, true, true, true, true, true, true]);
     }
 }

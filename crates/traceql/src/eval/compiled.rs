@@ -151,7 +151,7 @@ fn predicate(e: &Expr, fields: &mut Fields) -> Result<Predicate, EvalError> {
             let mut parts = Vec::new();
             flatten(e, *op, &mut parts);
             let parts = parts.into_iter().map(|p| predicate(p, fields)).collect::<Result<Vec<_>, _>>()?;
-            if *op == BinaryOp::And { Predicate::And(parts) } else { Predicate::Or(parts) }
+            if *op == BinaryOp::And { Predicate::And(parts) } else { Predicate::Or(one_of(parts)) }
         }
         Expr::Binary(op, left, right) => match (left.as_ref(), right.as_ref()) {
             _ if op.is_arithmetic() => Predicate::Const(false),
@@ -160,6 +160,28 @@ fn predicate(e: &Expr, fields: &mut Fields) -> Result<Predicate, EvalError> {
             _ => Predicate::Row(row(e, fields)?),
         },
     })
+}
+
+/// Puts `a = "x" || a = "y"` together into one test of membership per field.
+fn one_of(parts: Vec<Predicate>) -> Vec<Predicate> {
+    let mut out: Vec<Predicate> = Vec::with_capacity(parts.len());
+    for part in parts {
+        let Predicate::Test(slot, Test::Str(BinaryOp::Eq, text)) = part else {
+            out.push(part);
+            continue;
+        };
+        let held = out.iter_mut().find_map(|p| match p {
+            Predicate::Test(s, Test::OneOf(texts)) if *s == slot => Some(texts),
+            _ => None,
+        });
+        match held {
+            Some(texts) => {
+                texts.insert(text.into_bytes());
+            }
+            None => out.push(Predicate::Test(slot, Test::OneOf([text.into_bytes()].into_iter().collect()))),
+        }
+    }
+    out
 }
 
 fn test(field: &Field, op: BinaryOp, literal: &Value, fields: &mut Fields) -> Result<Predicate, EvalError> {
@@ -205,8 +227,20 @@ fn parse_id(text: &str, bytes: usize) -> Option<Vec<u8>> {
     }
 }
 
+/// How deep an expression may be that is evaluated row by row, for the sake of the stack.
+const MAX_ROW_DEPTH: usize = 200;
+
 /// Prepares an expression for evaluation row by row.
 pub(crate) fn row(e: &Expr, fields: &mut Fields) -> Result<RowExpr, EvalError> {
+    row_at(e, fields, 0)
+}
+
+fn row_at(e: &Expr, fields: &mut Fields, depth: usize) -> Result<RowExpr, EvalError> {
+    if depth > MAX_ROW_DEPTH {
+        let message = format!("expression is nested deeper than {MAX_ROW_DEPTH} operators: simplify it");
+        return Err(EvalError::Unsupported(message));
+    }
+    let row = |e: &Expr, fields: &mut Fields| row_at(e, fields, depth + 1);
     Ok(match e {
         Expr::Literal(value) => RowExpr::Literal(value.clone()),
         Expr::Field(field) => RowExpr::Field(fields.any_value(field)),

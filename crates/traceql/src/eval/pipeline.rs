@@ -139,7 +139,9 @@ fn pipe(pipeline: &Pipeline, fields: &mut Fields, filters: &mut Vec<Predicate>) 
                 })
             }
             Stage::Scalar(..) => {
-                return Err(EvalError::Unsupported("scalar filters compare an aggregate with a number".into()));
+                return Err(EvalError::Unsupported(
+                    "scalar filters compare an aggregate with a number".into(),
+                ));
             }
         });
     }
@@ -349,7 +351,10 @@ fn combine(view: &View<'_>, trace: usize, op: SpansetOp, left: Vec<u32>, right: 
                 marks
             };
             let keep = |rows: &[u32], related: &[bool]| {
-                rows.iter().copied().filter(|r| related[*r as usize - range.start] != negated).collect::<Vec<_>>()
+                rows.iter()
+                    .copied()
+                    .filter(|r| related[*r as usize - range.start] != negated)
+                    .collect::<Vec<_>>()
             };
             let found = keep(&right, &tree.related(relation, &marks(&left)));
             if !both {

@@ -14,7 +14,9 @@ use crate::value::{Value, ValueRef};
 pub(crate) fn binary(op: BinaryOp, left: &Value, right: &Value) -> Option<Value> {
     match op {
         BinaryOp::And | BinaryOp::Or => match (left, right) {
-            (Value::Bool(l), Value::Bool(r)) => Some(Value::Bool(if op == BinaryOp::And { *l && *r } else { *l || *r })),
+            (Value::Bool(l), Value::Bool(r)) => {
+                Some(Value::Bool(if op == BinaryOp::And { *l && *r } else { *l || *r }))
+            }
             _ => None,
         },
         BinaryOp::Regex | BinaryOp::NotRegex => match (left, right) {
@@ -35,7 +37,9 @@ pub(crate) fn compare(op: BinaryOp, left: &ValueRef<'_>, right: &ValueRef<'_>) -
         (ValueRef::Array(_), ValueRef::Array(_)) => return false,
         (ValueRef::Array(items), other) => return items.iter().any(|i| compare(op, &i.borrow(), other)),
         (other, ValueRef::Array(items)) => return items.iter().any(|i| compare(op, other, &i.borrow())),
-        (ValueRef::Int(l) | ValueRef::Duration(l), ValueRef::Int(r) | ValueRef::Duration(r)) => Some(l.cmp(r)),
+        (ValueRef::Int(l) | ValueRef::Duration(l), ValueRef::Int(r) | ValueRef::Duration(r)) => {
+            Some(l.cmp(r))
+        }
         (ValueRef::Bool(l), ValueRef::Bool(r)) => return equality(op, l == r),
         (ValueRef::Status(l), ValueRef::Status(r)) => return equality(op, l == r),
         (ValueRef::Kind(l), ValueRef::Kind(r)) => return equality(op, l == r),
@@ -74,9 +78,15 @@ fn equality(op: BinaryOp, equal: bool) -> bool {
 
 /// Arithmetic; `None` for operands that are not numbers and for a division of whole numbers by zero.
 /// Whole numbers stay whole (division truncates) and wrap around; a duration on either side makes a duration.
-pub(crate) fn arithmetic(op: BinaryOp, left: &ValueRef<'_>, right: &ValueRef<'_>) -> Option<ValueRef<'static>> {
+pub(crate) fn arithmetic(
+    op: BinaryOp,
+    left: &ValueRef<'_>,
+    right: &ValueRef<'_>,
+) -> Option<ValueRef<'static>> {
     let duration = matches!(left, ValueRef::Duration(_)) || matches!(right, ValueRef::Duration(_));
-    if let (ValueRef::Int(l) | ValueRef::Duration(l), ValueRef::Int(r) | ValueRef::Duration(r)) = (left, right) {
+    if let (ValueRef::Int(l) | ValueRef::Duration(l), ValueRef::Int(r) | ValueRef::Duration(r)) =
+        (left, right)
+    {
         let whole = match op {
             BinaryOp::Add => l.wrapping_add(*r),
             BinaryOp::Sub => l.wrapping_sub(*r),

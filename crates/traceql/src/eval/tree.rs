@@ -130,10 +130,8 @@ impl Tree {
                 }
             }
             Relation::Parent => {
-                for i in 0..n {
-                    if marked[i]
-                        && let Some(p) = self.parent_of(i)
-                    {
+                for (i, marked) in marked.iter().enumerate() {
+                    if *marked && let Some(p) = self.parent_of(i) {
                         out[p] = true;
                     }
                 }
@@ -155,10 +153,8 @@ impl Tree {
                     -1 => Some(n),
                     _ => self.parent_of(i),
                 };
-                for i in 0..n {
-                    if marked[i]
-                        && let Some(g) = group(i)
-                    {
+                for (i, marked) in marked.iter().enumerate() {
+                    if *marked && let Some(g) = group(i) {
                         counts[g] += 1;
                     }
                 }

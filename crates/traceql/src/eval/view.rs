@@ -58,7 +58,9 @@ impl<'a> View<'a> {
     pub(crate) fn items(&self, level: Level) -> usize {
         match level {
             Level::Span => self.rows(),
-            Level::Event => self.batch.events.as_ref().map_or(0, |e| *e.offsets.last().unwrap_or(&0) as usize),
+            Level::Event => {
+                self.batch.events.as_ref().map_or(0, |e| *e.offsets.last().unwrap_or(&0) as usize)
+            }
             Level::Link => self.batch.links.as_ref().map_or(0, |l| *l.offsets.last().unwrap_or(&0) as usize),
         }
     }
@@ -95,7 +97,8 @@ impl<'a> View<'a> {
                     return;
                 }
                 if let ValueRef::Array(items) = &value {
-                    let mut kept: Vec<Value> = items.iter().filter(|i| passes(&i.borrow())).cloned().collect();
+                    let mut kept: Vec<Value> =
+                        items.iter().filter(|i| passes(&i.borrow())).cloned().collect();
                     match kept.len() {
                         0 => {}
                         1 => shown = kept.remove(0),
@@ -185,7 +188,9 @@ fn attribute_sources<'a>(batch: &'a SpanBatch, attribute: &Attribute) -> Vec<(Le
             Scope::Event => {
                 (Level::Event, batch.events.as_ref().and_then(|e| e.attributes.get(&attribute.name)))
             }
-            Scope::Link => (Level::Link, batch.links.as_ref().and_then(|l| l.attributes.get(&attribute.name))),
+            Scope::Link => {
+                (Level::Link, batch.links.as_ref().and_then(|l| l.attributes.get(&attribute.name)))
+            }
             scope => (Level::Span, batch.attributes.get(&(*scope, attribute.name.clone()))),
         };
         match column {
@@ -221,7 +226,9 @@ fn intrinsic_source<'a>(view: &View<'a>, intrinsic: Intrinsic) -> Option<(Level,
         Intrinsic::RootName => view.per_root(|row| batch.name.value(row)),
         Intrinsic::RootServiceName => view.per_root(|row| batch.service(row)),
         Intrinsic::TraceId => Column::Id(&batch.trace_id),
-        Intrinsic::EventName => return Some((Level::Event, Column::StrOrEmpty(&batch.events.as_ref()?.name))),
+        Intrinsic::EventName => {
+            return Some((Level::Event, Column::StrOrEmpty(&batch.events.as_ref()?.name)));
+        }
         Intrinsic::EventTimeSinceStart => {
             let events = batch.events.as_ref()?;
             let mut out = Vec::with_capacity(events.time.len());

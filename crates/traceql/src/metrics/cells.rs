@@ -115,7 +115,9 @@ impl Sample {
             CellKind::Count => Some(Self::One),
             CellKind::Buckets => match value {
                 ValueRef::Int(v) if *v >= 2 => Some(Self::Bucket { exponent: bucket(*v), duration: false }),
-                ValueRef::Duration(v) if *v >= 2 => Some(Self::Bucket { exponent: bucket(*v), duration: true }),
+                ValueRef::Duration(v) if *v >= 2 => {
+                    Some(Self::Bucket { exponent: bucket(*v), duration: true })
+                }
                 _ => None,
             },
             _ => super::seconds(value).map(Self::Number),
@@ -166,7 +168,9 @@ mod tests {
 
     #[test]
     fn buckets_are_powers_of_two() {
-        for (v, expect) in [(2, 1), (3, 2), (4, 2), (5, 3), (1 << 40, 40), ((1 << 40) + 1, 41), (i64::MAX, 63)] {
+        for (v, expect) in
+            [(2, 1), (3, 2), (4, 2), (5, 3), (1 << 40, 40), ((1 << 40) + 1, 41), (i64::MAX, 63)]
+        {
             assert_eq!(bucket(v), expect, "{v}");
         }
     }

@@ -51,6 +51,13 @@ pub(super) struct Comparison {
     cells: usize,
 }
 
+/// Spans to count: rows with their intervals, and the side each is on.
+struct Chosen<'s> {
+    spans: &'s [(usize, usize)],
+    sides: &'s [Side],
+    intervals: usize,
+}
+
 /// Counts per interval, by value.
 #[derive(Debug, Default)]
 struct Spread {
@@ -64,7 +71,12 @@ impl Comparison {
     }
 
     /// Counts spans, given with their intervals.
-    pub(super) fn count(&mut self, view: &View<'_>, spans: &[(usize, usize)], intervals: usize) -> Result<(), EvalError> {
+    pub(super) fn count(
+        &mut self,
+        view: &View<'_>,
+        spans: &[(usize, usize)],
+        intervals: usize,
+    ) -> Result<(), EvalError> {
         let batch = view.batch;
         let selection = view.selection(self.filter);
         let sides: Vec<Side> = spans
@@ -75,26 +87,13 @@ impl Comparison {
                 if inside && selection.value(*row) { Side::Selection } else { Side::Baseline }
             })
             .collect();
-        let mut column = |field: Field, of: &dyn Fn(usize) -> ValueRef<'_>| -> Result<(), EvalError> {
-            let always = always_counted(&field);
-            for ((row, interval), side) in spans.iter().zip(&sides) {
-                let value = match of(*row) {
-                    ValueRef::Nil if !always => continue,
-                    // Arrays are shown as no value.
-                    ValueRef::Array(_) => Value::Nil,
-                    value => value.to_value(),
-                };
-                self.cells += self.attributes.entry(field.clone()).or_default()[*side as usize].add(
-                    value, *interval, intervals,
-                );
-            }
-            if self.cells > MAX_CELLS { Err(EvalError::Budget { limit: MAX_CELLS }) } else { Ok(()) }
+        let chosen = Chosen { spans, sides: &sides, intervals };
+        let attribute = |scope: Scope, name: &str| {
+            Field::Attribute(Attribute { scope: Some(scope), name: name.into(), parent: false })
         };
-        let attribute =
-            |scope: Scope, name: &str| Field::Attribute(Attribute { scope: Some(scope), name: name.into(), parent: false });
         for ((scope, name), values) in &batch.attributes {
             if matches!(scope, Scope::Span | Scope::Resource | Scope::Instrumentation) {
-                column(attribute(*scope, name), &|row| values.value(row))?;
+                self.column(&chosen, attribute(*scope, name), |row| values.value(row))?;
             }
         }
         for (scope, name) in ALWAYS_COUNTED {
@@ -102,24 +101,29 @@ impl Comparison {
                 continue;
             }
             if name == "service.name" {
-                column(attribute(scope, name), &|row| text(batch.service(row)))?;
+                self.column(&chosen, attribute(scope, name), |row| match batch.service(row) {
+                    "" => ValueRef::Nil,
+                    service => ValueRef::Str(service),
+                })?;
             } else {
-                column(attribute(scope, name), &|_| ValueRef::Nil)?;
+                self.column(&chosen, attribute(scope, name), |_| ValueRef::Nil)?;
             }
         }
         let roots: Vec<Option<usize>> = (0..batch.traces()).map(|t| batch.root_row(t)).collect();
         let trace_of = view.trace_of();
         let root = |row: usize| roots[trace_of[row] as usize];
-        column(Field::Intrinsic(Intrinsic::Name), &|row| ValueRef::Str(batch.name.value(row)))?;
-        column(Field::Intrinsic(Intrinsic::Kind), &|row| ValueRef::Kind(Kind::from_otlp(batch.kind.value(row))))?;
-        column(Field::Intrinsic(Intrinsic::Status), &|row| {
+        self.column(&chosen, Field::Intrinsic(Intrinsic::Name), |row| ValueRef::Str(batch.name.value(row)))?;
+        self.column(&chosen, Field::Intrinsic(Intrinsic::Kind), |row| {
+            ValueRef::Kind(Kind::from_otlp(batch.kind.value(row)))
+        })?;
+        self.column(&chosen, Field::Intrinsic(Intrinsic::Status), |row| {
             ValueRef::Status(Status::from_otlp(batch.status.value(row)))
         })?;
-        column(Field::Intrinsic(Intrinsic::RootName), &|row| {
-            root(row).map_or(ValueRef::Nil, |r| ValueRef::Str(batch.name.value(r)))
+        self.column(&chosen, Field::Intrinsic(Intrinsic::RootName), |row| {
+            ValueRef::Str(root(row).map_or("", |r| batch.name.value(r)))
         })?;
-        column(Field::Intrinsic(Intrinsic::RootServiceName), &|row| {
-            root(row).map_or(ValueRef::Nil, |r| ValueRef::Str(batch.service(r)))
+        self.column(&chosen, Field::Intrinsic(Intrinsic::RootServiceName), |row| {
+            ValueRef::Str(root(row).map_or("", |r| batch.service(r)))
         })?;
         for (intrinsic, values) in [
             (Intrinsic::StatusMessage, &batch.status_message),
@@ -128,12 +132,33 @@ impl Comparison {
         ] {
             use arrow_array::Array;
             if let Some(values) = values {
-                column(Field::Intrinsic(intrinsic), &|row| {
-                    if values.is_null(row) { ValueRef::Nil } else { text(values.value(row)) }
+                self.column(&chosen, Field::Intrinsic(intrinsic), |row| {
+                    ValueRef::Str(if values.is_null(row) { "" } else { values.value(row) })
                 })?;
             }
         }
         Ok(())
+    }
+
+    /// Counts the values of one field.
+    fn column<'v>(
+        &mut self,
+        chosen: &Chosen<'_>,
+        field: Field,
+        of: impl Fn(usize) -> ValueRef<'v>,
+    ) -> Result<(), EvalError> {
+        let always = always_counted(&field);
+        let spreads = self.attributes.entry(field).or_default();
+        for ((row, interval), side) in chosen.spans.iter().zip(chosen.sides) {
+            let value = match of(*row) {
+                ValueRef::Nil if !always => continue,
+                // Arrays are shown as no value.
+                ValueRef::Array(_) => Value::Nil,
+                value => value.to_value(),
+            };
+            self.cells += spreads[*side as usize].add(value, *interval, chosen.intervals);
+        }
+        if self.cells > MAX_CELLS { Err(EvalError::Budget { limit: MAX_CELLS }) } else { Ok(()) }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
@@ -149,7 +174,8 @@ impl Comparison {
     pub(super) fn series(self, grid: &Grid) -> Vec<TimeSeries> {
         let mut out = Vec::new();
         for (field, sides) in self.attributes {
-            for (side, total, spread) in sides.into_iter().zip([("baseline", "baseline_total"), ("selection", "selection_total")]).map(|(s, (a, b))| (a, b, s)) {
+            let names = [("baseline", "baseline_total"), ("selection", "selection_total")];
+            for (spread, (side, total)) in sides.into_iter().zip(names) {
                 if spread.values.is_empty() {
                     continue;
                 }
@@ -176,10 +202,6 @@ impl Comparison {
         }
         out
     }
-}
-
-fn text(text: &str) -> ValueRef<'_> {
-    if text.is_empty() { ValueRef::Nil } else { ValueRef::Str(text) }
 }
 
 fn always_counted(field: &Field) -> bool {

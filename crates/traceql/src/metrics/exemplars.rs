@@ -28,7 +28,14 @@ impl Exemplars {
     }
 
     /// Takes the span as an exemplar if there is room for one at its time and its trace has none yet.
-    pub(super) fn offer(&mut self, view: &View<'_>, row: usize, interval: usize, series: usize, value: Option<f64>) {
+    pub(super) fn offer(
+        &mut self,
+        view: &View<'_>,
+        row: usize,
+        interval: usize,
+        series: usize,
+        value: Option<f64>,
+    ) {
         if self.picked.len() >= self.limit {
             return;
         }

@@ -192,8 +192,12 @@ fn hash_values<'v>(hasher: &DefaultHashBuilder, values: impl Iterator<Item = Val
 
 /// Labels of a group: absent values are left out, but one label stays, as the text `nil`.
 fn group_labels(by: &[(Slot, String)], key: &[Value]) -> Vec<(String, Value)> {
-    let mut labels: Vec<(String, Value)> =
-        by.iter().zip(key).filter(|(_, v)| !v.is_nil()).map(|((_, name), v)| (name.clone(), v.clone())).collect();
+    let mut labels: Vec<(String, Value)> = by
+        .iter()
+        .zip(key)
+        .filter(|(_, v)| !v.is_nil())
+        .map(|((_, name), v)| (name.clone(), v.clone()))
+        .collect();
     if labels.is_empty()
         && let Some((_, name)) = by.first()
     {

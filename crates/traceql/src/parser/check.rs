@@ -3,8 +3,8 @@
 //! An attribute has no known type before it is read and fits everything.
 
 use crate::ast::{
-    Aggregate, Attribute, BinaryOp, Expr, Field, Intrinsic, MetricsFunction, MetricsStage, Pipeline, Query, Scalar,
-    Scope, SecondStage, SpansetExpr, Stage, UnaryOp,
+    Aggregate, Attribute, BinaryOp, Expr, Field, Intrinsic, MetricsFunction, MetricsStage, Pipeline, Query,
+    Scalar, Scope, SecondStage, SpansetExpr, Stage, UnaryOp,
 };
 use crate::error::ParseError;
 use crate::value::Value;
@@ -56,8 +56,12 @@ pub(super) fn query(query: &Query) -> Result<(), ParseError> {
 
 pub(super) fn field(field: &Field) -> Result<(), ParseError> {
     match field {
-        Field::Attribute(Attribute { parent: true, .. }) => Err(ParseError::unsupported("parent not yet supported")),
-        Field::Intrinsic(Intrinsic::Parent) => Err(ParseError::unsupported("intrinsic (parent) not yet supported")),
+        Field::Attribute(Attribute { parent: true, .. }) => {
+            Err(ParseError::unsupported("parent not yet supported"))
+        }
+        Field::Intrinsic(Intrinsic::Parent) => {
+            Err(ParseError::unsupported("intrinsic (parent) not yet supported"))
+        }
         _ => Ok(()),
     }
 }
@@ -117,7 +121,8 @@ fn scalar(s: &Scalar) -> Result<(), ParseError> {
             aggregate @ (Aggregate::Min(e) | Aggregate::Max(e) | Aggregate::Sum(e) | Aggregate::Avg(e)),
         ) => {
             if !Type::Number.fits(type_of(e)?) {
-                let message = format!("aggregate field expressions must resolve to a number type: {aggregate}");
+                let message =
+                    format!("aggregate field expressions must resolve to a number type: {aggregate}");
                 return Err(ParseError::invalid(message));
             }
             if !mentions_span(e) {
@@ -139,7 +144,9 @@ fn metrics(stage: &MetricsStage, second: &[SecondStage]) -> Result<(), ParseErro
     let mut max_by = 5;
     match &stage.function {
         MetricsFunction::Rate | MetricsFunction::CountOverTime => {}
-        MetricsFunction::MinOverTime(f) | MetricsFunction::MaxOverTime(f) | MetricsFunction::SumOverTime(f) => {
+        MetricsFunction::MinOverTime(f)
+        | MetricsFunction::MaxOverTime(f)
+        | MetricsFunction::SumOverTime(f) => {
             field(f)?;
         }
         MetricsFunction::AvgOverTime(f) | MetricsFunction::HistogramOverTime(f) => {
@@ -160,7 +167,9 @@ fn metrics(stage: &MetricsStage, second: &[SecondStage]) -> Result<(), ParseErro
                 Some((start, end)) if *start <= 0 || *end <= 0 => {
                     "compare() timestamps must be positive integer unix nanoseconds"
                 }
-                Some((start, end)) if end <= start => "compare() end timestamp must be greater than start timestamp",
+                Some((start, end)) if end <= start => {
+                    "compare() end timestamp must be greater than start timestamp"
+                }
                 _ if !second.is_empty() => "`compare()` cannot be used with second stage functions",
                 _ => return Ok(()),
             };
@@ -208,7 +217,9 @@ fn type_of(e: &Expr) -> Result<Type, ParseError> {
         Expr::Binary(op, left, right) => {
             let (l, r) = (type_of(left)?, type_of(right)?);
             if !l.fits(r) {
-                return Err(ParseError::invalid(format!("binary operations must operate on the same type: {e}")));
+                return Err(ParseError::invalid(format!(
+                    "binary operations must operate on the same type: {e}"
+                )));
             }
             if !l.allows(*op) || !r.allows(*op) {
                 return Err(ParseError::invalid(format!("illegal operation for the given types: {e}")));
@@ -221,21 +232,20 @@ fn type_of(e: &Expr) -> Result<Type, ParseError> {
                     return Err(ParseError::invalid(format!("invalid regex: {right}")));
                 }
             }
-            Ok(if op.is_arithmetic() {
-                if l == Type::Unknown { r } else { l }
-            } else {
-                Type::Bool
-            })
+            Ok(if op.is_arithmetic() { if l == Type::Unknown { r } else { l } } else { Type::Bool })
         }
     }
 }
 
 fn never_nil(operand: &Expr) -> Result<(), ParseError> {
     match operand {
-        Expr::Field(Field::Intrinsic(i)) => {
-            Err(ParseError::invalid(format!("{}=nil is not valid because intrinsics cannot be nil", i.as_str())))
-        }
-        Expr::Field(Field::Attribute(a)) if a.scope == Some(Scope::Resource) && &*a.name == "service.name" => {
+        Expr::Field(Field::Intrinsic(i)) => Err(ParseError::invalid(format!(
+            "{}=nil is not valid because intrinsics cannot be nil",
+            i.as_str()
+        ))),
+        Expr::Field(Field::Attribute(a))
+            if a.scope == Some(Scope::Resource) && &*a.name == "service.name" =>
+        {
             Err(ParseError::invalid("resource.service.name cannot be nil"))
         }
         _ => Ok(()),

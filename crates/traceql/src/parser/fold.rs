@@ -87,7 +87,9 @@ pub(crate) fn expr(e: &mut Expr) {
 /// Whether the expression is a truth value whatever the span holds.
 fn is_boolean(e: &Expr) -> bool {
     match e {
-        Expr::Unary(UnaryOp::Exists | UnaryOp::Missing | UnaryOp::Not, _) | Expr::Literal(Value::Bool(_)) => true,
+        Expr::Unary(UnaryOp::Exists | UnaryOp::Missing | UnaryOp::Not, _) | Expr::Literal(Value::Bool(_)) => {
+            true
+        }
         Expr::Binary(op, ..) => !op.is_arithmetic(),
         _ => false,
     }

@@ -51,7 +51,8 @@ fn mend(text: &str) -> String {
         _ => "",
     };
     tokens.truncate(pipe.unwrap_or(tokens.len()));
-    let mut words: Vec<(&str, Tok<'_>)> = tokens.into_iter().map(|t| (&text[t.span.0..t.span.1], t.kind)).collect();
+    let mut words: Vec<(&str, Tok<'_>)> =
+        tokens.into_iter().map(|t| (&text[t.span.0..t.span.1], t.kind)).collect();
     while drop_one(&mut words) {}
     let mut open = 0i32;
     let mut parens = 0i32;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::ast::{Attribute, Scope};
-use crate::duration;
+use model::duration::{parse_go, parse_prometheus};
 
 /// A token and where it starts (line and column, from 1) and ends.
 #[derive(Debug, Clone)]
@@ -36,8 +36,8 @@ pub(crate) enum Tok<'a> {
 }
 
 const SYMBOLS: [&str; 36] = [
-    "!>>", "!<<", "&>>", "&<<", "!>", "!<", "!~", "!=", "&>", "&<", "&~", "&&", "||", ">>", "<<", ">=", "<=", "=~",
-    "=", "!", ">", "<", "~", "|", "+", "-", "*", "/", "%", "^", "{", "}", "(", ")", ",", "&",
+    "!>>", "!<<", "&>>", "&<<", "!>", "!<", "!~", "!=", "&>", "&<", "&~", "&&", "||", ">>", "<<", ">=", "<=",
+    "=~", "=", "!", ">", "<", "~", "|", "+", "-", "*", "/", "%", "^", "{", "}", "(", ")", ",", "&",
 ];
 
 const ATTRIBUTE_SCOPES: [(&str, Scope); 5] = [
@@ -243,7 +243,7 @@ impl<'a> Lexer<'a> {
         let whole = end + rest[end..].find(tail).unwrap_or(rest.len() - end);
         if whole > end {
             let text = &rest[..whole];
-            if let Some(nanos) = duration::parse(text) {
+            if let Ok(nanos) = parse_prometheus(text).or_else(|_| parse_go(text)) {
                 self.advance(whole);
                 return Tok::Duration(nanos);
             }
@@ -348,25 +348,27 @@ mod tests {
 
     #[test]
     fn numbers_and_durations() {
-        assert_eq!(kinds(".5 2. 1e3 10ms 1h30m"), [
-            Tok::Float(0.5),
-            Tok::Float(2.0),
-            Tok::Float(1000.0),
-            Tok::Duration(10_000_000),
-            Tok::Duration(5_400_000_000_000),
-            Tok::End
-        ]);
+        assert_eq!(
+            kinds(".5 2. 1e3 10ms 1h30m"),
+            [
+                Tok::Float(0.5),
+                Tok::Float(2.0),
+                Tok::Float(1000.0),
+                Tok::Duration(10_000_000),
+                Tok::Duration(5_400_000_000_000),
+                Tok::End
+            ]
+        );
         assert!(matches!(kinds("0x10")[0], Tok::Bad(_)));
         assert!(matches!(kinds("1_000")[0], Tok::Bad(_)));
     }
 
     #[test]
     fn strings_comments_and_positions() {
-        assert_eq!(kinds("\"a\\tb\\u00e9\\x41\" `r\\d`"), [
-            Tok::Str("a\tb\u{e9}A".into()),
-            Tok::Str("r\\d".into()),
-            Tok::End
-        ]);
+        assert_eq!(
+            kinds("\"a\\tb\\u00e9\\x41\" `r\\d`"),
+            [Tok::Str("a\tb\u{e9}A".into()), Tok::Str("r\\d".into()), Tok::End]
+        );
         let t = tokens("{ /* c */\n  >> // end\n}");
         assert_eq!(t.iter().map(|t| t.at).collect::<Vec<_>>(), [(1, 1), (2, 3), (3, 1), (3, 2)]);
     }

@@ -4,8 +4,8 @@ use super::Parser;
 use super::expr::keyword;
 use super::lexer::Tok;
 use crate::ast::{
-    Aggregate, BinaryOp, Expr, Field, MetricsFunction, MetricsStage, Pipeline, Query, Relation, Scalar, SecondStage,
-    SpansetExpr, SpansetOp, Stage,
+    Aggregate, BinaryOp, Expr, Field, MetricsFunction, MetricsStage, Pipeline, Query, Relation, Scalar,
+    SecondStage, SpansetExpr, SpansetOp, Stage,
 };
 use crate::error::ParseError;
 use crate::value::Value;
@@ -13,7 +13,10 @@ use crate::value::Value;
 /// What can stand at the beginning of a pipeline.
 enum First {
     /// `piped` if some operand is a pipeline in parentheses; nothing may then be piped behind it.
-    Spans { expr: SpansetExpr, piped: bool },
+    Spans {
+        expr: SpansetExpr,
+        piped: bool,
+    },
     Stage(Stage),
     /// A number that is compared with nothing: only legal in parentheses.
     Scalar(Scalar),

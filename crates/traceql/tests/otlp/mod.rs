@@ -20,14 +20,15 @@ struct Row<'j> {
 }
 
 /// Batches of at most `traces` traces each.
-pub fn batches(otlp: &Json, traces: usize) -> Vec<SpanBatch> {
+pub(crate) fn batches(otlp: &Json, traces: usize) -> Vec<SpanBatch> {
     let mut by_trace: BTreeMap<Vec<u8>, Vec<Row<'_>>> = BTreeMap::new();
     for rs in list(&otlp["resourceSpans"]) {
         for ss in list(&rs["scopeSpans"]) {
             for span in list(&ss["spans"]) {
                 let trace = hex(&span["traceId"]);
                 let start = int(&span["startTimeUnixNano"]);
-                let row = Row { trace: trace.clone(), start, span, resource: &rs["resource"], scope: &ss["scope"] };
+                let row =
+                    Row { trace: trace.clone(), start, span, resource: &rs["resource"], scope: &ss["scope"] };
                 by_trace.entry(trace).or_default().push(row);
             }
         }
@@ -45,9 +46,11 @@ fn batch(traces: &[Vec<Row<'_>>]) -> SpanBatch {
         end += trace.len() as u32;
         trace_offsets.push(end);
     }
-    let strings = |of: &dyn Fn(&Row<'_>) -> Option<String>| -> StringArray { rows.iter().map(|r| of(r)).collect() };
+    let strings =
+        |of: &dyn Fn(&Row<'_>) -> Option<String>| -> StringArray { rows.iter().map(|r| of(r)).collect() };
     let numbers = |of: &dyn Fn(&Row<'_>) -> i64| -> Int64Array { rows.iter().map(|r| Some(of(r))).collect() };
-    let bytes = |of: &dyn Fn(&Row<'_>) -> i64| -> UInt8Array { rows.iter().map(|r| Some(of(r) as u8)).collect() };
+    let bytes =
+        |of: &dyn Fn(&Row<'_>) -> i64| -> UInt8Array { rows.iter().map(|r| Some(of(r) as u8)).collect() };
     let mut attributes = HashMap::new();
     let attribute_rows = |of: &dyn Fn(&Row<'_>) -> Json| rows.iter().map(|r| of(r)).collect::<Vec<_>>();
     for (scope, items) in [
@@ -110,8 +113,7 @@ fn batch(traces: &[Vec<Row<'_>>]) -> SpanBatch {
 
 /// Columns of the attribute lists, one list per row.
 fn columns(rows: &[Json]) -> Vec<(Arc<str>, AttributeColumn)> {
-    let mut names: Vec<&str> =
-        rows.iter().flat_map(|r| list(r)).filter_map(|a| a["key"].as_str()).collect();
+    let mut names: Vec<&str> = rows.iter().flat_map(list).filter_map(|a| a["key"].as_str()).collect();
     names.sort_unstable();
     names.dedup();
     names.into_iter().map(|name| (Arc::from(name), column(name, rows))).collect()
@@ -119,7 +121,8 @@ fn columns(rows: &[Json]) -> Vec<(Arc<str>, AttributeColumn)> {
 
 fn column(name: &str, rows: &[Json]) -> AttributeColumn {
     let (mut strings, mut arrays) = (StringBuilder::new(), StringBuilder::new());
-    let (mut ints, mut floats, mut bools) = (Int64Builder::new(), Float64Builder::new(), BooleanBuilder::new());
+    let (mut ints, mut floats, mut bools) =
+        (Int64Builder::new(), Float64Builder::new(), BooleanBuilder::new());
     for row in rows {
         let value = list(row).iter().find(|a| a["key"] == name).map(|a| &a["value"]);
         let at = |kind: &str| value.map(|v| &v[kind]).filter(|v| !v.is_null());
@@ -156,7 +159,7 @@ fn text(json: &Json) -> Option<String> {
 }
 
 /// A number, or a number as text; 0 when absent.
-pub fn int(json: &Json) -> i64 {
+pub(crate) fn int(json: &Json) -> i64 {
     json.as_i64().or_else(|| json.as_str()?.parse().ok()).unwrap_or(0)
 }
 

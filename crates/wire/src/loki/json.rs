@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{PushEntry, PushRequest, PushStream, rfc3339};
 use crate::json::{Kind, Reader};
@@ -11,29 +11,41 @@ use crate::{JsonError, Str};
 
 /// `{"streams":[{"stream":{…},"values":[["<ns>","<line>",{…}]]}]}`
 pub(super) fn decode(body: Bytes) -> Result<PushRequest, JsonError> {
-    Decoder { text: Str::from_utf8_lossy(body) }.request(Decoder::stream)
+    Decoder::new(body).request(Decoder::stream)
 }
 
 /// `{"streams":[{"labels":"{…}","entries":[{"ts":"<RFC 3339>","line":"…"}]}]}`
 pub(super) fn decode_legacy(body: Bytes) -> Result<PushRequest, JsonError> {
-    Decoder { text: Str::from_utf8_lossy(body) }.request(Decoder::legacy_stream)
+    Decoder::new(body).request(Decoder::legacy_stream)
 }
 
-/// Holds the text so that strings without escapes can share it.
+/// Where strings go: those without escapes share the body, the others lie one behind the other in
+/// buffers of their own, so that a line costs no allocation either way.
 struct Decoder {
     text: Str,
+    unescaped: BytesMut,
+    /// The string being unescaped.
+    scratch: Vec<u8>,
 }
 
-type ReadStream = fn(&Decoder, &mut Reader<'_>) -> Result<PushStream, JsonError>;
+/// How much is allocated at once for strings with escapes.
+const BUFFER: usize = 64 << 10;
+
+type ReadStream = fn(&mut Decoder, &mut Reader<'_>) -> Result<PushStream, JsonError>;
 
 impl Decoder {
-    fn request(&self, read_stream: ReadStream) -> Result<PushRequest, JsonError> {
+    fn new(body: Bytes) -> Self {
+        Self { text: Str::from_utf8_lossy(body), unescaped: BytesMut::new(), scratch: Vec::new() }
+    }
+
+    fn request(mut self, read_stream: ReadStream) -> Result<PushRequest, JsonError> {
         let mut request = PushRequest::default();
-        let mut reader = Reader::new(&self.text);
+        let text = self.text.clone();
+        let mut reader = Reader::new(&text);
         if !reader.null()? {
             reader.object(|reader, key| match &*key {
                 "streams" => elements(reader, |reader| {
-                    request.streams.push(read_stream(self, reader)?);
+                    request.streams.push(read_stream(&mut self, reader)?);
                     Ok(())
                 }),
                 _ => reader.skip().map(drop),
@@ -43,7 +55,7 @@ impl Decoder {
         Ok(request)
     }
 
-    fn stream(&self, reader: &mut Reader<'_>) -> Result<PushStream, JsonError> {
+    fn stream(&mut self, reader: &mut Reader<'_>) -> Result<PushStream, JsonError> {
         let mut stream = PushStream { labels: "{}".to_owned(), entries: Vec::new() };
         reader.object(|reader, key| match &*key {
             "stream" if !reader.null()? => {
@@ -61,7 +73,7 @@ impl Decoder {
     }
 
     /// `["<ns>", "<line>", {metadata}]`; further elements are ignored.
-    fn entry(&self, reader: &mut Reader<'_>) -> Result<PushEntry, JsonError> {
+    fn entry(&mut self, reader: &mut Reader<'_>) -> Result<PushEntry, JsonError> {
         let mut entry = PushEntry::default();
         let mut has_timestamp = false;
         reader.array(|reader, index| {
@@ -70,7 +82,7 @@ impl Decoder {
                     entry.timestamp_ns = timestamp(reader)?;
                     has_timestamp = true;
                 }
-                1 => entry.line = self.text(reader.string()?),
+                1 => entry.line = self.text(reader)?,
                 2 => entry.metadata = self.metadata(reader)?,
                 _ => drop(reader.skip()?),
             }
@@ -79,16 +91,20 @@ impl Decoder {
         if has_timestamp { Ok(entry) } else { Err(reader.error("an entry must have a timestamp")) }
     }
 
-    fn metadata(&self, reader: &mut Reader<'_>) -> Result<Vec<(Str, Str)>, JsonError> {
+    fn metadata(&mut self, reader: &mut Reader<'_>) -> Result<Vec<(Str, Str)>, JsonError> {
         let mut metadata = Vec::new();
         reader.object(|reader, name| {
-            metadata.push((self.text(name), self.text(reader.string()?)));
+            let name = match name {
+                Cow::Borrowed(name) => self.text.slice_ref(name),
+                Cow::Owned(name) => name.into(),
+            };
+            metadata.push((name, self.text(reader)?));
             Ok(())
         })?;
         Ok(metadata)
     }
 
-    fn legacy_stream(&self, reader: &mut Reader<'_>) -> Result<PushStream, JsonError> {
+    fn legacy_stream(&mut self, reader: &mut Reader<'_>) -> Result<PushStream, JsonError> {
         let mut stream = PushStream::default();
         reader.object(|reader, key| match &*key {
             "labels" => {
@@ -104,7 +120,7 @@ impl Decoder {
         Ok(stream)
     }
 
-    fn legacy_entry(&self, reader: &mut Reader<'_>) -> Result<PushEntry, JsonError> {
+    fn legacy_entry(&mut self, reader: &mut Reader<'_>) -> Result<PushEntry, JsonError> {
         let mut entry = PushEntry::default();
         reader.object(|reader, key| {
             match &*key {
@@ -113,7 +129,7 @@ impl Decoder {
                     entry.timestamp_ns = rfc3339::parse(&text)
                         .ok_or_else(|| reader.error(format!("timestamp {text:?} is not RFC 3339")))?;
                 }
-                "line" => entry.line = self.text(reader.string()?),
+                "line" => entry.line = self.text(reader)?,
                 _ => drop(reader.skip()?),
             }
             Ok(())
@@ -121,12 +137,18 @@ impl Decoder {
         Ok(entry)
     }
 
-    fn text(&self, text: Cow<'_, str>) -> Str {
-        match text {
-            Cow::Borrowed("") => Str::new(),
-            Cow::Borrowed(part) => self.text.slice_ref(part),
-            Cow::Owned(text) => text.into(),
+    fn text(&mut self, reader: &mut Reader<'_>) -> Result<Str, JsonError> {
+        let quoted = reader.quoted()?;
+        if !quoted.escaped {
+            return Ok(self.text.slice_ref(quoted.source));
         }
+        self.scratch.clear();
+        reader.unescape(quoted, &mut self.scratch)?;
+        if self.unescaped.capacity() < self.scratch.len() {
+            self.unescaped = BytesMut::with_capacity(self.scratch.len().max(BUFFER.min(self.text.len())));
+        }
+        self.unescaped.extend_from_slice(&self.scratch);
+        Ok(Str::from_utf8_lossy(self.unescaped.split().freeze()))
     }
 }
 
@@ -187,7 +209,8 @@ mod tests {
 
     #[test]
     fn accepted() {
-        fn check(values: &str, expect: &[(i64, &str, &[(&str, &str)])]) {
+        type Entry<'a> = (i64, &'a str, &'a [(&'a str, &'a str)]);
+        fn check(values: &str, expect: &[Entry<'_>]) {
             let request = one(values).unwrap();
             assert_eq!(request.streams[0].labels, r#"{a="b"}"#);
             let found: Vec<_> = request.streams[0]
@@ -226,6 +249,8 @@ mod tests {
             r#"[]"#,
             r#"{"ts":"1"}"#,
             r#"["1","x""#,
+            r#"["1","\x"]"#,
+            r#"["1","\u12g4"]"#,
         ] {
             let error = one(values).unwrap_err();
             assert!(
@@ -262,6 +287,16 @@ mod tests {
         assert!(body.as_ptr_range().contains(&line.as_ptr()));
         let body = Bytes::from_static(b"{\"streams\":[{\"stream\":{},\"values\":[[\"1\",\"\xff\xfe\"]]}]}");
         assert_eq!(decode(body).unwrap().streams[0].entries[0].line, "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn lines_with_escapes_share_buffers_too() {
+        let long = "\\\"".repeat(BUFFER);
+        let values = format!(r#"["1","a\n"],["2","\u00e9"],["3","{long}"],["4","\t"]"#);
+        let entries = one(&values).unwrap().streams.remove(0).entries;
+        let lines: Vec<_> = entries.iter().map(|e| e.line.as_str()).collect();
+        assert_eq!(lines, ["a\n", "é", "\"".repeat(BUFFER).as_str(), "\t"]);
+        assert_eq!(lines[0].as_ptr().wrapping_add(2), lines[1].as_ptr());
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn entry(body: &Bytes, raw: &[u8]) -> Result<PushEntry, ProtoError> {
     for field in Fields::new(raw) {
         match field? {
             (1, value) => entry.timestamp_ns = timestamp(bytes(1, value)?)?,
-            (2, value) => entry.line = text(body, bytes(2, value)?),
+            (2, value) => entry.line = Str::part_of(body, bytes(2, value)?),
             (3, value) => entry.metadata.push(pair(body, bytes(3, value)?)?),
             _ => {}
         }
@@ -66,16 +66,12 @@ fn pair(body: &Bytes, raw: &[u8]) -> Result<(Str, Str), ProtoError> {
     let mut pair = (Str::new(), Str::new());
     for field in Fields::new(raw) {
         match field? {
-            (1, value) => pair.0 = text(body, bytes(1, value)?),
-            (2, value) => pair.1 = text(body, bytes(2, value)?),
+            (1, value) => pair.0 = Str::part_of(body, bytes(1, value)?),
+            (2, value) => pair.1 = Str::part_of(body, bytes(2, value)?),
             _ => {}
         }
     }
     Ok(pair)
-}
-
-fn text(body: &Bytes, raw: &[u8]) -> Str {
-    if raw.is_empty() { Str::new() } else { Str::from_utf8_lossy(body.slice_ref(raw)) }
 }
 
 fn bytes(number: u32, value: Value<'_>) -> Result<&[u8], ProtoError> {

@@ -202,5 +202,5 @@ impl In {
 
 /// Takes a borrowed part of `body` as text that shares the body's buffer.
 pub fn share(body: &Bytes, part: &str) -> Str {
-    Str::from_utf8_lossy(body.slice_ref(part.as_bytes()))
+    Str::part_of(body, part.as_bytes())
 }

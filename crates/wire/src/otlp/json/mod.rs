@@ -74,7 +74,7 @@ pub(crate) fn push_string(text: &str, out: &mut String) {
         };
         out.push_str(&text[plain..i]);
         if escape.is_empty() {
-            out.push_str(&format!("\\u{byte:04x}"));
+            push(format_args!("\\u{byte:04x}"), out);
         } else {
             out.push_str(escape);
         }
@@ -82,4 +82,10 @@ pub(crate) fn push_string(text: &str, out: &mut String) {
     }
     out.push_str(&text[plain..]);
     out.push('"');
+}
+
+/// Writes whatever can be shown; a `String` takes everything.
+fn push(value: impl std::fmt::Display, out: &mut String) {
+    use std::fmt::Write as _;
+    let _ = write!(out, "{value}");
 }

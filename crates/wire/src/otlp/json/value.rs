@@ -1,13 +1,12 @@
 //! Single attribute values as JSON and as text.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::AnyValue;
-use super::push_string;
+use super::{push, push_string};
 
 /// Writes a value with its type: `{"stringValue":"x"}`, `{"arrayValue":{"values":[…]}}`.
 pub fn any_value_to_json(value: &AnyValue<'_>) -> String {
@@ -18,7 +17,7 @@ pub fn any_value_to_json(value: &AnyValue<'_>) -> String {
 
 fn typed(value: &AnyValue<'_>, out: &mut String) {
     let list = |name: &str, out: &mut String, elements: &mut dyn FnMut(&mut String) -> bool| {
-        let _ = write!(out, "{{\"{name}\":{{");
+        push(format_args!("{{\"{name}\":{{"), out);
         let start = out.len();
         out.push_str("\"values\":[");
         let empty = out.len();
@@ -40,10 +39,10 @@ fn typed(value: &AnyValue<'_>, out: &mut String) {
             push_string(text, out);
             out.push('}');
         }
-        AnyValue::Bool(value) => drop(write!(out, "{{\"boolValue\":{value}}}")),
-        AnyValue::Int(value) => drop(write!(out, "{{\"intValue\":\"{value}\"}}")),
+        AnyValue::Bool(value) => push(format_args!("{{\"boolValue\":{value}}}"), out),
+        AnyValue::Int(value) => push(format_args!("{{\"intValue\":\"{value}\"}}"), out),
         AnyValue::Double(value) if value.is_finite() => {
-            drop(write!(out, "{{\"doubleValue\":{}}}", go_float(*value)))
+            push(format_args!("{{\"doubleValue\":{}}}", go_float(*value)), out)
         }
         AnyValue::Double(value) => {
             let name = if value.is_nan() {
@@ -53,9 +52,11 @@ fn typed(value: &AnyValue<'_>, out: &mut String) {
             } else {
                 "-Infinity"
             };
-            let _ = write!(out, "{{\"doubleValue\":\"{name}\"}}");
+            push(format_args!("{{\"doubleValue\":\"{name}\"}}"), out);
         }
-        AnyValue::Bytes(bytes) => drop(write!(out, "{{\"bytesValue\":\"{}\"}}", STANDARD.encode(bytes))),
+        AnyValue::Bytes(bytes) => {
+            push(format_args!("{{\"bytesValue\":\"{}\"}}", STANDARD.encode(bytes)), out)
+        }
         AnyValue::Array(values) => {
             let mut values = values.iter();
             list("arrayValue", out, &mut |out| values.next().map(|value| typed(&value, out)).is_some());
@@ -95,8 +96,8 @@ fn untyped(value: &AnyValue<'_>, out: &mut String) {
     match value {
         AnyValue::Null => out.push_str("null"),
         AnyValue::Str(text) => push_string(text, out),
-        AnyValue::Bool(value) => drop(write!(out, "{value}")),
-        AnyValue::Int(value) => drop(write!(out, "{value}")),
+        AnyValue::Bool(value) => push(format_args!("{value}"), out),
+        AnyValue::Int(value) => push(format_args!("{value}"), out),
         AnyValue::Double(value) if value.is_finite() => out.push_str(&go_float(*value)),
         AnyValue::Double(value) => push_string(&go_float(*value), out),
         AnyValue::Bytes(bytes) => push_string(&STANDARD.encode(bytes), out),

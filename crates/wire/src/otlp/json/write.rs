@@ -1,13 +1,11 @@
 //! Protobuf to JSON, along the schema.
 
-use std::fmt::Write as _;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::schema::{Field, Kind, Message, Role};
 use super::super::{MAX_DEPTH, OtlpError};
-use super::{Style, go_float, push_string};
+use super::{Style, go_float, push, push_string};
 use crate::proto::{Fields, ProtoError, Value};
 
 /// Writes `raw` as an object. `depth` is how many `AnyValue`s stand around.
@@ -45,7 +43,7 @@ pub(super) fn message(
         let values = &values[first..end];
         let Some((_, last)) = values.last() else {
             if style == Style::Tempo && at.is_always_there(field) {
-                let _ = write!(out, "{comma}\"{}\":{{}}", field.name);
+                push(format_args!("{comma}\"{}\":{{}}", field.name), out);
                 comma = ",";
             }
             continue;
@@ -53,7 +51,7 @@ pub(super) fn message(
         if message.role != Role::AnyValue && is_zero(field, *last) {
             continue;
         }
-        let _ = write!(out, "{comma}\"{}\":", field.name);
+        push(format_args!("{comma}\"{}\":", field.name), out);
         comma = ",";
         if let Kind::Repeated(_) | Kind::Strings = field.kind {
             for (i, (_, value)) in values.iter().enumerate() {
@@ -106,7 +104,7 @@ impl At {
             (Kind::Id(_), Value::Len(bytes)) if self.style == Style::Otlp => {
                 out.push('"');
                 for byte in bytes {
-                    let _ = write!(out, "{byte:02x}");
+                    push(format_args!("{byte:02x}"), out);
                 }
                 out.push('"');
             }
@@ -132,10 +130,6 @@ impl At {
         }
         Ok(())
     }
-}
-
-fn push(value: impl std::fmt::Display, out: &mut String) {
-    let _ = write!(out, "{value}");
 }
 
 fn double(value: f64, out: &mut String) {

@@ -1,0 +1,340 @@
+//! Promtail's configuration file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use service::ServerConfig;
+use service::config::{ByteSize, Duration, Logging, Problems, Secret, Unneeded, Value};
+
+use crate::pipeline::Pipeline;
+use crate::relabel::{Relabel, RelabelConfig};
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Config {
+    /// The agent's own pages and metrics.
+    pub server: ServerConfig,
+    /// Where lines go; each has a queue of its own.
+    pub clients: Vec<ClientConfig>,
+    /// Where lines go, in the older form for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientConfig>,
+    /// What is remembered of files.
+    pub positions: PositionsConfig,
+    /// What is read.
+    pub scrape_configs: Vec<ScrapeConfig>,
+    /// How targets are looked for.
+    pub target_config: TargetConfig,
+    /// Bounds.
+    pub limits_config: LimitsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: ServerConfig::on_ports(9080, 9095),
+            clients: Vec::new(),
+            client: None,
+            positions: PositionsConfig::default(),
+            scrape_configs: Vec::new(),
+            target_config: TargetConfig::default(),
+            limits_config: LimitsConfig::default(),
+        }
+    }
+}
+
+/// One of `clients`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClientConfig {
+    /// Full push URL, `http://host:3100/loki/api/v1/push`.
+    pub url: String,
+    /// Appears in logs and metrics.
+    pub name: String,
+    /// Sent as `X-Scope-OrgID` where a line has no tenant of its own.
+    pub tenant_id: String,
+    /// Longest time a line waits for others.
+    pub batchwait: Duration,
+    /// Bytes of lines and metadata in one request.
+    pub batchsize: ByteSize,
+    /// Pauses between tries.
+    pub backoff_config: BackoffConfig,
+    /// Longest time of one request.
+    pub timeout: Duration,
+    /// Labels of every stream; a line's own win.
+    pub external_labels: BTreeMap<String, String>,
+    /// Headers of every request.
+    pub headers: BTreeMap<String, Secret>,
+    /// User and password.
+    pub basic_auth: BasicAuthConfig,
+    /// Token.
+    pub bearer_token: Secret,
+    /// File that holds the token.
+    pub bearer_token_file: String,
+    /// TLS towards the server.
+    pub tls_config: TlsConfig,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            name: String::new(),
+            tenant_id: String::new(),
+            batchwait: Duration::from_secs(1),
+            batchsize: ByteSize::mib(1),
+            backoff_config: BackoffConfig::default(),
+            timeout: Duration::from_secs(10),
+            external_labels: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            basic_auth: BasicAuthConfig::default(),
+            bearer_token: Secret::default(),
+            bearer_token_file: String::new(),
+            tls_config: TlsConfig::default(),
+        }
+    }
+}
+
+/// `backoff_config` of a client. `max_retries` is accepted without effect: files are the queue, so a batch is sent until the
+/// store has it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default)]
+pub struct BackoffConfig {
+    /// First pause.
+    pub min_period: Duration,
+    /// Longest pause.
+    pub max_period: Duration,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self { min_period: Duration::from_millis(500), max_period: Duration::from_secs(300) }
+    }
+}
+
+/// `basic_auth`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct BasicAuthConfig {
+    /// User.
+    pub username: String,
+    /// Password.
+    pub password: Secret,
+    /// File that holds the password.
+    pub password_file: String,
+}
+
+/// `tls_config` of a client.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct TlsConfig {
+    /// Authorities to trust, PEM.
+    pub ca_file: String,
+}
+
+/// `positions`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default)]
+pub struct PositionsConfig {
+    /// The file; what identifies files is kept beside it.
+    pub filename: String,
+    /// How often it is written.
+    pub sync_period: Duration,
+    /// Start from nothing where the file cannot be read, rather than not at all.
+    pub ignore_invalid_yaml: bool,
+}
+
+impl Default for PositionsConfig {
+    fn default() -> Self {
+        Self {
+            filename: "./data/agent/positions.yaml".to_owned(),
+            sync_period: Duration::from_secs(10),
+            ignore_invalid_yaml: false,
+        }
+    }
+}
+
+/// `target_config`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default)]
+pub struct TargetConfig {
+    /// How often globs are looked at again.
+    pub sync_period: Duration,
+}
+
+impl Default for TargetConfig {
+    fn default() -> Self {
+        Self { sync_period: Duration::from_secs(10) }
+    }
+}
+
+/// `limits_config`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct LimitsConfig {
+    /// Longer lines are cut or dropped; 0 means 1 MiB.
+    pub max_line_size: ByteSize,
+}
+
+/// One of `scrape_configs`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ScrapeConfig {
+    /// Unique name.
+    pub job_name: String,
+    /// What is done to each line.
+    pub pipeline_stages: Value,
+    /// What is done to each target's labels.
+    pub relabel_configs: Vec<RelabelConfig>,
+    /// Files.
+    pub static_configs: Vec<StaticConfig>,
+    /// Containers.
+    pub docker_sd_configs: Vec<DockerSdConfig>,
+}
+
+/// One of `static_configs`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct StaticConfig {
+    /// Accepted; files are on this host.
+    pub targets: Vec<String>,
+    /// `__path__`, `__path_exclude__`, and the labels of the streams.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One of `docker_sd_configs`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default)]
+pub struct DockerSdConfig {
+    /// `unix:///var/run/docker.sock`, `tcp://…` or `http://…`.
+    pub host: String,
+    /// How often containers are listed.
+    pub refresh_interval: Duration,
+    /// Passed on to the engine.
+    pub filters: Vec<DockerFilter>,
+}
+
+impl Default for DockerSdConfig {
+    fn default() -> Self {
+        Self {
+            host: "unix:///var/run/docker.sock".to_owned(),
+            refresh_interval: Duration::from_secs(60),
+            filters: Vec::new(),
+        }
+    }
+}
+
+/// One of `filters`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct DockerFilter {
+    /// Such as `label`.
+    pub name: String,
+    /// Any of them.
+    pub values: Vec<String>,
+}
+
+/// Blocks of a scrape config that Promtail knows and that are not built.
+const NOT_BUILT: [&str; 26] = [
+    "file_sd_configs", "kubernetes_sd_configs", "dns_sd_configs", "consul_sd_configs", "consulagent_sd_configs",
+    "ec2_sd_configs", "gce_sd_configs", "azure_sd_configs", "openstack_sd_configs", "dockerswarm_sd_configs",
+    "triton_sd_configs", "marathon_sd_configs", "nerve_sd_configs", "serverset_sd_configs", "journal", "syslog",
+    "gcplog", "loki_push_api", "windows_events", "kafka", "azure_event_hubs", "gelf", "cloudflare", "heroku_drain",
+    "encoding", "decompression",
+];
+
+impl service::config::Config for Config {
+    fn unneeded() -> Unneeded {
+        let mut keys = vec![
+            "global".to_owned(),
+            "tracing".to_owned(),
+            "wal".to_owned(),
+            "options".to_owned(),
+            "target_config.stdin".to_owned(),
+            "limits_config.readline_rate".to_owned(),
+            "limits_config.readline_burst".to_owned(),
+            "limits_config.readline_rate_enabled".to_owned(),
+            "limits_config.readline_rate_drop".to_owned(),
+            "limits_config.max_streams".to_owned(),
+            "limits_config.max_line_size_truncate".to_owned(),
+            "scrape_configs.*.docker_sd_configs.*.port".to_owned(),
+            "scrape_configs.*.docker_sd_configs.*.host_networking_host".to_owned(),
+            "scrape_configs.*.docker_sd_configs.*.match_first_network".to_owned(),
+        ];
+        for clients in ["clients.*", "client"] {
+            let more = [
+                "backoff_config.max_retries", "drop_rate_limited_batches", "proxy_url", "proxy_from_environment",
+                "no_proxy", "proxy_connect_header", "follow_redirects", "enable_http2", "stream_lag_labels",
+                "authorization", "oauth2", "tls_config.cert_file", "tls_config.key_file", "tls_config.server_name",
+                "tls_config.insecure_skip_verify", "tls_config.min_version",
+            ];
+            keys.extend(more.map(|key| format!("{clients}.{key}")));
+        }
+        keys.extend(NOT_BUILT.map(|block| format!("scrape_configs.*.{block}")));
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        Unneeded::new(&keys).with("server", ServerConfig::unneeded()).with(
+            "server",
+            Unneeded::new(&["disable", "external_url", "health_check_target", "enable_runtime_reload", "profiling_enabled"]),
+        )
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        self.server.check("server", problems);
+        for (i, client) in self.all_clients().enumerate() {
+            if client.url.parse::<reqwest::Url>().is_err() {
+                let text = format!("'{}' is not a URL: write http://host:3100/loki/api/v1/push", client.url);
+                problems.add(format!("clients[{i}].url"), text);
+            }
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for (i, job) in self.scrape_configs.iter().enumerate() {
+            let path = format!("scrape_configs[{i}]");
+            if job.job_name.is_empty() || !names.insert(&job.job_name) {
+                problems.add(format!("{path}.job_name"), format!("'{}' is empty or used twice", job.job_name));
+            }
+            if !job.static_configs.is_empty() && !job.docker_sd_configs.is_empty() {
+                problems.add(&path, "static_configs and docker_sd_configs in one job: make two jobs of it");
+            }
+            for (j, rule) in job.relabel_configs.iter().enumerate() {
+                if let Err(problem) = Relabel::compile(rule) {
+                    problems.add(format!("{path}.relabel_configs[{j}]"), problem);
+                }
+            }
+            Pipeline::compile(&job.pipeline_stages, problems, &mut Vec::new());
+        }
+    }
+
+    fn logging(&self) -> Logging {
+        self.server.logging()
+    }
+
+    fn grace(&self) -> std::time::Duration {
+        self.server.graceful_shutdown_timeout.get()
+    }
+}
+
+impl Config {
+    /// What runs when nothing is configured: containers of this host, to the log store on this host.
+    pub const UNCONFIGURED: &str = r#"
+clients: [{url: 'http://127.0.0.1:3100/loki/api/v1/push'}]
+scrape_configs:
+  - job_name: docker
+    docker_sd_configs: [{host: 'unix:///var/run/docker.sock', refresh_interval: 5s}]
+    relabel_configs:
+      - {source_labels: [__meta_docker_container_name], regex: '/(.*)', target_label: container}
+      - {source_labels: [__meta_docker_container_label_com_docker_compose_service], target_label: service}
+      - {source_labels: [__meta_docker_container_log_stream], target_label: stream}
+      - {target_label: job, replacement: docker}
+"#;
+
+    /// All clients, the older single form included.
+    pub fn all_clients(&self) -> impl Iterator<Item = &ClientConfig> {
+        self.clients.iter().chain(&self.client)
+    }
+
+    /// Whether nothing to read was configured.
+    pub fn is_unconfigured(&self) -> bool {
+        self.scrape_configs.is_empty() && self.clients.is_empty() && self.client.is_none()
+    }
+}

@@ -1,0 +1,139 @@
+//! Text functions of templates that need more than a line.
+
+use std::fmt::Write as _;
+
+/// Upper-cases the first letter of each word, as Go's `strings.Title`.
+pub(super) fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for c in text.chars() {
+        if inside {
+            out.push(c);
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        inside = c == '_' || c.is_alphanumeric() || !c.is_ascii() && !c.is_whitespace();
+    }
+    out
+}
+
+/// The first `n` bytes, or the last `-n`.
+pub(super) fn trunc(n: i64, text: &str) -> String {
+    let bytes = text.as_bytes();
+    let length = usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX);
+    if length >= bytes.len() {
+        return text.to_owned();
+    }
+    let part = if n < 0 { &bytes[bytes.len() - length..] } else { &bytes[..length] };
+    String::from_utf8_lossy(part).into_owned()
+}
+
+/// Bytes from `a` to `b`.
+pub(super) fn substr(a: i64, b: i64, text: &str) -> Result<String, String> {
+    let bytes = text.as_bytes();
+    let to = |end: i64| usize::try_from(end).ok().filter(|end| *end <= bytes.len());
+    let range = if a < 0 {
+        to(b).map(|end| 0..end)
+    } else if to(b).is_none() {
+        to(a).map(|start| start..bytes.len())
+    } else {
+        to(a).zip(to(b)).map(|(start, end)| start..end)
+    };
+    let part = range.filter(|r| r.start <= r.end).and_then(|range| bytes.get(range));
+    part.map(|part| String::from_utf8_lossy(part).into_owned()).ok_or_else(|| format!("slice bounds out of range [{a}:{b}]"))
+}
+
+/// Padded or cut on the right to `n` characters.
+pub(super) fn align_left(n: usize, text: &str) -> String {
+    let mut out: String = text.chars().take(n).collect();
+    let missing = n - out.chars().count();
+    out.extend(std::iter::repeat_n(' ', missing));
+    out
+}
+
+/// Padded or cut on the left to `n` characters.
+pub(super) fn align_right(n: usize, text: &str) -> String {
+    let count = text.chars().count();
+    let mut out: String = std::iter::repeat_n(' ', n.saturating_sub(count)).collect();
+    out.extend(text.chars().skip(count.saturating_sub(n)));
+    out
+}
+
+/// Each line shifted to the right.
+pub(super) fn indent(n: usize, text: &str) -> String {
+    let pad = " ".repeat(n);
+    format!("{pad}{}", text.replace('\n', &format!("\n{pad}")))
+}
+
+/// As in the query of a URL.
+pub(super) fn query_escape(text: &str) -> String {
+    let mut out = String::new();
+    for b in text.bytes() {
+        match b {
+            b' ' => out.push('+'),
+            b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => out.push(b as char),
+            b => {
+                let _ = write!(out, "%{b:02X}");
+            }
+        }
+    }
+    out
+}
+
+/// Undoes [`query_escape`].
+pub(super) fn query_unescape(text: &str) -> Result<String, String> {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        match first {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let digits = after.get(..2).and_then(|d| std::str::from_utf8(d).ok());
+                let byte = digits.and_then(|d| u8::from_str_radix(d, 16).ok());
+                let shown = String::from_utf8_lossy(&rest[..rest.len().min(2)]).into_owned();
+                out.push(byte.ok_or_else(|| format!("invalid URL escape {}", model::quote(&format!("%{shown}"))))?);
+                rest = &after[2..];
+            }
+            b => out.push(*b),
+        }
+    }
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// For text inside HTML.
+pub(super) fn html_escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\0' => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// For text inside a JavaScript string.
+pub(super) fn js_escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\'' => out.push_str("\\'"),
+            '"' => out.push_str("\\\""),
+            '<' | '>' | '&' | '=' => {
+                let _ = write!(out, "\\u{:04X}", c as u32);
+            }
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04X}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}

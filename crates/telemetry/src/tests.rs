@@ -1,0 +1,172 @@
+//! The whole subscriber, with captured lines and with collectors dead and alive.
+
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
+
+use http::HeaderMap;
+use serde_json::Value;
+use tracing::{info, info_span};
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    fn text(&self) -> String {
+        String::from_utf8(self.lock().clone()).unwrap()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap()
+    }
+
+    fn json(&self) -> Vec<Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// Installs for this thread, until the guard is dropped.
+fn install(settings: Settings, variables: &[(&str, &str)]) -> (Captured, Guard) {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let plan = environment::plan(settings, &Environment::of(variables));
+    let sink: Sink = Arc::new(move |line: &[u8]| writer.lock().extend_from_slice(line));
+    let (subscriber, mut guard) = assemble(plan, sink).unwrap();
+    guard._local = Some(tracing::subscriber::set_default(subscriber));
+    (captured, guard)
+}
+
+#[test]
+fn a_line_holds_context_and_flattened_fields() {
+    let (captured, _guard) = install(Settings::new("checkout"), &[]);
+    info!(order = 17, ratio = 0.5, nan = f64::NAN, level = "gold", "paid \"{}\"", "in full");
+    let outer = info_span!("outer", tenant = "acme", code = tracing::field::Empty, otel.name = "hidden");
+    let _outer = outer.enter();
+    outer.record("code", 7);
+    let inner = info_span!("inner", tenant = "zeta");
+    inner.in_scope(|| tracing::warn!(error = &std::io::Error::other("full") as &dyn std::error::Error, "failed\nbadly"));
+
+    let lines = captured.json();
+    let keys: Vec<&str> = lines[0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["timestamp", "level", "service", "target", "message", "order", "ratio", "nan", "fields.level"]);
+    assert_eq!(lines[0]["message"], "paid \"in full\"");
+    assert_eq!((&lines[0]["order"], &lines[0]["level"], &lines[0]["service"]), (&17.into(), &"info".into(), &"checkout".into()));
+    let timestamp = lines[0]["timestamp"].as_str().unwrap();
+    assert!(timestamp.len() == 27 && timestamp.ends_with('Z') && timestamp.parse::<jiff::Timestamp>().is_ok(), "{timestamp}");
+
+    assert_eq!((&lines[1]["tenant"], &lines[1]["code"], &lines[1]["error"]), (&"zeta".into(), &7.into(), &"full".into()));
+    assert_eq!(lines[1]["level"], "warn");
+    assert_eq!(lines[1]["message"], "failed\nbadly");
+    assert_eq!(lines[1]["trace_sampled"], true);
+    let hex = |key: &str, length: usize| {
+        let text = lines[1][key].as_str().unwrap();
+        assert!(text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit()), "{key}={text}");
+    };
+    hex("trace_id", 32);
+    hex("span_id", 16);
+    assert_eq!(lines[1].get("otel.name"), None);
+    assert_eq!(lines[1]["trace_id"].as_str(), propagation::current_trace_id().as_deref());
+}
+
+#[test]
+fn console_lines_are_for_people() {
+    let (captured, _guard) = install(Settings::new("x").format(Format::Console), &[]);
+    info!(path = "/a", note = "two words", "opened\nhere");
+    let text = captured.text();
+    assert!(text.ends_with(" info telemetry::tests: opened\\nhere path=/a note=\"two words\"\n"), "{text}");
+}
+
+#[test]
+fn levels_filter_and_change_but_traces_stay() {
+    let (captured, guard) = install(Settings::new("x").level("warn"), &[]);
+    info!("unheard");
+    let span = info_span!("quiet");
+    span.in_scope(|| tracing::warn!("heard"));
+    tracing::error!(target: "opentelemetry_sdk", "never heard");
+    guard.level().set("debug").unwrap();
+    tracing::debug!("now heard");
+    tracing::debug!(target: "h2::codec", "still not");
+    assert_eq!(guard.level().get(), "debug");
+    assert!(guard.level().set("loud").is_err());
+    let lines = captured.json();
+    let messages: Vec<&str> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!(messages, ["heard", "now heard"]);
+    assert!(lines[0]["trace_id"].is_string(), "{}", lines[0]);
+    for (good, directives) in [(true, "info"), (true, "info,h2=debug"), (true, "OFF"), (false, "loud"), (false, "a=b")] {
+        assert_eq!(check_level(directives).is_ok(), good, "{directives}");
+    }
+}
+
+#[test]
+fn trace_context_travels() {
+    let (_captured, _guard) = install(Settings::new("x"), &[]);
+    let mut incoming = HeaderMap::new();
+    incoming.insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap());
+    incoming.insert("tracestate", "a=b".parse().unwrap());
+    let span = info_span!("server");
+    propagation::set_parent(&span, &incoming);
+    span.in_scope(|| {
+        let mut outgoing = HeaderMap::new();
+        propagation::inject(&mut outgoing);
+        let parent = outgoing["traceparent"].to_str().unwrap();
+        assert!(parent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && parent.ends_with("-01"), "{parent}");
+        assert!(!parent.contains("00f067aa0ba902b7"));
+        assert_eq!(outgoing["tracestate"], "a=b");
+    });
+    for bad in ["", "00-0-0-00", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+        let mut incoming = HeaderMap::new();
+        incoming.insert("traceparent", bad.parse().unwrap());
+        let span = info_span!("root");
+        propagation::set_parent(&span, &incoming);
+        assert!(span.in_scope(propagation::current_trace_id).is_some(), "{bad}");
+    }
+    let mut outside = HeaderMap::new();
+    propagation::inject(&mut outside);
+    assert!(outside.is_empty());
+}
+
+#[test]
+fn disabled_means_lines_only() {
+    let variables = [("OTEL_SDK_DISABLED", "true"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")];
+    let (captured, guard) = install(Settings::new("x"), &variables);
+    info_span!("s").in_scope(|| info!("line"));
+    let lines = captured.json();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0].get("trace_id"), None);
+    assert!(guard.shutdown(Duration::ZERO), "there is nothing to export");
+}
+
+/// A collector that refuses connections, and one that takes them and never answers.
+#[test]
+fn a_dead_collector_costs_nothing_but_the_data() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for address in [silent.local_addr().unwrap(), refusing] {
+        let endpoint = format!("http://{address}");
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "200"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+            ("OTEL_BLRP_SCHEDULE_DELAY", "10"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
+            ("OTEL_BLRP_MAX_QUEUE_SIZE", "64"),
+        ];
+        let (captured, guard) = install(Settings::new("x").level("trace"), &variables);
+        let begun = Instant::now();
+        const EVENTS: u64 = 5_000;
+        for n in 0..EVENTS {
+            info_span!("work", n).in_scope(|| info!(n, "event"));
+        }
+        // Without waiting for anybody: blocking on the collector would take a timeout per batch, over 15 s here.
+        assert!(begun.elapsed() < Duration::from_secs(10), "took {:?}", begun.elapsed());
+        assert!(guard.dropped() >= 2 * EVENTS - 2 * (64 + 512), "dropped {}", guard.dropped());
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        let ending = Instant::now();
+        assert!(!guard.shutdown(Duration::from_secs(1)));
+        assert!(ending.elapsed() < Duration::from_secs(3), "ending took {:?}", ending.elapsed());
+        assert_eq!(captured.json().len() as u64, EVENTS, "the application's log holds its own lines and no others");
+    }
+}
