@@ -21,12 +21,12 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     /// Pipelines by index of their job.
-    pub fn new(pipelines: Vec<Pipeline>, queues: Vec<Arc<Queue>>, metrics: AgentMetrics) -> Self {
+    pub(crate) fn new(pipelines: Vec<Pipeline>, queues: Vec<Arc<Queue>>, metrics: AgentMetrics) -> Self {
         Self { pipelines, queues, metrics }
     }
 
     /// Runs a line through its job's pipeline and queues what comes out.
-    pub fn dispatch(&mut self, job: usize, line: Line, labels: &LabelsBuilder, ticket: Option<&Arc<Ticket>>) {
+    pub(crate) fn dispatch(&mut self, job: usize, line: Line, labels: &LabelsBuilder, ticket: Option<&Arc<Ticket>>) {
         let mut entry = Entry::new(line.time.unwrap_or_else(Timestamp::now), line.text, labels.clone());
         entry.docker = line.stream.is_some();
         let Some(pipeline) = self.pipelines.get_mut(job) else { return };
@@ -45,12 +45,12 @@ impl Dispatcher {
     }
 
     /// Waits on this thread until every queue has room; `false` if `stop` came first.
-    pub fn wait_for_room(&self, stop: &CancellationToken) -> bool {
+    pub(crate) fn wait_for_room(&self, stop: &CancellationToken) -> bool {
         self.queues.iter().all(|queue| queue.wait_for_room(stop))
     }
 
     /// Waits until every queue has room.
-    pub fn room(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn room(&self) -> impl Future<Output = ()> + Send + use<> {
         let queues = self.queues.clone();
         async move {
             for queue in &queues {
@@ -60,7 +60,7 @@ impl Dispatcher {
     }
 
     /// Counts what was read of a file.
-    pub fn note_read(&self, path: &str, lines: &[Line]) {
+    pub(crate) fn note_read(&self, path: &str, lines: &[Line]) {
         if !lines.is_empty() {
             let labels = PathLabels { path: path.to_owned() };
             self.metrics.read_lines.get_or_create(&labels).inc_by(lines.len() as u64);
@@ -70,7 +70,7 @@ impl Dispatcher {
     }
 
     /// Forgets the counts of a file that is gone.
-    pub fn forget(&self, path: &str) {
+    pub(crate) fn forget(&self, path: &str) {
         let labels = PathLabels { path: path.to_owned() };
         self.metrics.read_lines.remove(&labels);
         self.metrics.read_bytes.remove(&labels);

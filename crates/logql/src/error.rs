@@ -35,7 +35,9 @@ pub enum EvalError {
         series: String,
     },
     /// The answer has too many series (client's fault).
-    #[error("maximum number of series ({0}) reached for a single query; consider reducing query cardinality by adding more specific stream selectors, reducing the time range, or aggregating results with functions like sum(), count() or topk()")]
+    #[error(
+        "maximum number of series ({0}) reached for a single query; consider reducing query cardinality by adding more specific stream selectors, reducing the time range, or aggregating results with functions like sum(), count() or topk()"
+    )]
     SeriesLimit(usize),
     /// The query needs more memory than it may use (client's fault).
     #[error("query needs more than {limit} {what}: narrow the selector, the time range or the labels")]

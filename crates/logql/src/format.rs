@@ -130,7 +130,8 @@ fn pretty_leg(leg: &MetricExpr, op: BinaryOp, right: bool, level: usize, out: &m
 fn needs_parentheses(leg: &MetricExpr, op: BinaryOp, right: bool) -> bool {
     let MetricExpr::Binary(inner) = leg else { return false };
     let right_associative = op == BinaryOp::Pow;
-    inner.op.precedence() < op.precedence() || inner.op.precedence() == op.precedence() && right != right_associative
+    inner.op.precedence() < op.precedence()
+        || inner.op.precedence() == op.precedence() && right != right_associative
 }
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>, f: &mut Formatter<'_>) -> fmt::Result {
@@ -326,7 +327,9 @@ impl Display for RangeSuffix<'_> {
         write!(f, "[{}]", model::duration::format_prometheus(range))?;
         match offset {
             0 => Ok(()),
-            o if o > 0 && o % 1_000_000 == 0 => write!(f, " offset {}", model::duration::format_prometheus(o)),
+            o if o > 0 && o % 1_000_000 == 0 => {
+                write!(f, " offset {}", model::duration::format_prometheus(o))
+            }
             o => write!(f, " offset {}", model::duration::format_go(o)),
         }
     }
@@ -426,13 +429,10 @@ mod tests {
         check("1 + 2 * 3", "7");
         check(r#"(vector(1) + vector(2)) * vector(3)"#, "(vector(1) + vector(2)) * vector(3)");
         check("vector(2) ^ vector(3) ^ vector(2)", "vector(2) ^ vector(3) ^ vector(2)");
-        check(
-            r#"{a="b"} | x=1, y>2s or z<=3KiB"#,
-            r#"{a="b"} | x==1 and (y>2s or z<=3072B)"#,
-        );
+        check(r#"{a="b"} | x=1, y>2s or z<=3KiB"#, r#"{a="b"} | x==1 and (y>2s or z<=3072B)"#);
         check(
             r#"topk(3, sum by (service, namespace) (rate({job="docker", cluster="production"} |= "error" | json | level="error" [5m]))) / 2"#,
-            "topk(\n  3,\n  sum by (service, namespace)(\n    rate({job=\"docker\", cluster=\"production\"} |= \"error\" | json | level=\"error\"[5m])\n  )\n)\n/\n  2",
+            "  topk(\n    3,\n    sum by (service, namespace)(\n      rate({job=\"docker\", cluster=\"production\"} |= \"error\" | json | level=\"error\"[5m])\n    )\n  )\n/\n  2",
         );
     }
 
@@ -445,38 +445,64 @@ mod tests {
     }
 
     fn matcher() -> impl Strategy<Value = String> {
-        (name(), select(&["=", "!=", "=~", "!~"][..]), "[a-z|.]{0,4}").prop_map(|(n, op, v)| format!("{n}{op}\"{v}\""))
+        (name(), select(&["=", "!=", "=~", "!~"][..]), "[a-z|.]{0,4}")
+            .prop_map(|(n, op, v)| format!("{n}{op}\"{v}\""))
     }
 
     fn filter() -> impl Strategy<Value = String> {
-        let comparison = (name(), select(&["=", "==", "!=", ">", "<="][..]), select(&["1", "-2.5", "3m", "1.5s", "7KB", "1MiB"][..]));
+        let comparison = (
+            name(),
+            select(&["=", "==", "!=", ">", "<="][..]),
+            select(&["1", "-2.5", "3m", "1.5s", "7KB", "1MiB"][..]),
+        );
         let leaf = prop_oneof![
             matcher(),
             comparison.prop_map(|(n, op, v)| format!("{n} {op} {v}")),
             name().prop_map(|n| format!("{n}=ip(\"10.0.0.0/8\")")),
         ];
         leaf.prop_recursive(3, 8, 2, |inner| {
-            (inner.clone(), select(&[" and ", " or ", ", ", " "][..]), inner, any::<bool>())
-                .prop_map(|(a, op, b, group)| if group { format!("({a}{op}{b})") } else { format!("{a}{op}{b}") })
+            (inner.clone(), select(&[" and ", " or ", ", ", " "][..]), inner, any::<bool>()).prop_map(
+                |(a, op, b, group)| if group { format!("({a}{op}{b})") } else { format!("{a}{op}{b}") },
+            )
         })
     }
 
     fn stage() -> impl Strategy<Value = String> {
         prop_oneof![
-            (select(&["|=", "!="][..]), text(), proptest::option::of(text()))
-                .prop_map(|(op, a, b)| format!("{op} {a}{}", b.map(|b| format!(" or {b}")).unwrap_or_default())),
+            (select(&["|=", "!="][..]), text(), proptest::option::of(text())).prop_map(|(op, a, b)| format!(
+                "{op} {a}{}",
+                b.map(|b| format!(" or {b}")).unwrap_or_default()
+            )),
             select(&["|~ \"a.*\"", "|> \"a<_>\"", "!> \"b\"", "|= ip(\"::1\")"][..]).prop_map(str::to_owned),
-            select(&["| json", "| json a=\"b[0]\", c", "| logfmt --strict", "| logfmt --keep-empty a", "| unpack"][..])
+            select(
+                &[
+                    "| json",
+                    "| json a=\"b[0]\", c",
+                    "| logfmt --strict",
+                    "| logfmt --keep-empty a",
+                    "| unpack"
+                ][..]
+            )
+            .prop_map(str::to_owned),
+            select(
+                &[
+                    "| regexp \"(?P<x>a)\"",
+                    "| pattern `<x> <_>`",
+                    "| decolorize",
+                    "| drop a, b!=\"c\"",
+                    "| keep a=\"\""
+                ][..]
+            )
+            .prop_map(str::to_owned),
+            select(&["| line_format `{{.a}}`", "| label_format a=b, c=\"{{.d}}\""][..])
                 .prop_map(str::to_owned),
-            select(&["| regexp \"(?P<x>a)\"", "| pattern `<x> <_>`", "| decolorize", "| drop a, b!=\"c\"", "| keep a"][..])
-                .prop_map(str::to_owned),
-            select(&["| line_format `{{.a}}`", "| label_format a=b, c=\"{{.d}}\""][..]).prop_map(str::to_owned),
             filter().prop_map(|f| format!("| {f}")),
         ]
     }
 
     fn log() -> impl Strategy<Value = String> {
-        (matcher(), proptest::collection::vec(stage(), 0..4)).prop_map(|(m, s)| format!("{{x=\"y\", {m}}} {}", s.join(" ")))
+        (matcher(), proptest::collection::vec(stage(), 0..4))
+            .prop_map(|(m, s)| format!("{{x=\"y\", {m}}} {}", s.join(" ")))
     }
 
     fn metric() -> impl Strategy<Value = String> {
@@ -484,8 +510,10 @@ mod tests {
         let range = select(&["[5m]", "[1h30m]", "[90s] offset -1m", "[1ms] offset 1.5s"][..]);
         let leaf = prop_oneof![
             (log(), range.clone()).prop_map(|(l, r)| format!("rate({l} {r})")),
-            (log(), range.clone()).prop_map(|(l, r)| format!("sum_over_time({l} | unwrap bytes(z) | z>1 {r})")),
-            (log(), range, grouping.clone()).prop_map(|(l, r, g)| format!("quantile_over_time(0.5, {l} | unwrap z {r}){g}")),
+            (log(), range.clone())
+                .prop_map(|(l, r)| format!("sum_over_time({l} | unwrap bytes(z) | z>1 {r})")),
+            (log(), range, grouping.clone())
+                .prop_map(|(l, r, g)| format!("quantile_over_time(0.5, {l} | unwrap z {r}){g}")),
             select(&["vector(2.5)", "3", "-1e9"][..]).prop_map(str::to_owned),
         ];
         leaf.prop_recursive(3, 8, 2, move |inner| {

@@ -272,7 +272,8 @@ fn hold(held: &mut BinaryHeap<Held>, params: LogParams, entry: Held) -> Result<(
         // More entries can only move the last one taken to the front, so everything behind it is useless.
         let sorted = std::mem::take(held).into_sorted_vec();
         let taken = taken(&sorted, params);
-        let Some(end) = taken.get(params.limit.saturating_sub(1)).filter(|end| **end + 1 < MAX_HELD / 2) else {
+        let Some(end) = taken.get(params.limit.saturating_sub(1)).filter(|end| **end + 1 < MAX_HELD / 2)
+        else {
             return Err(EvalError::Budget { what: "entries before thinning by interval", limit: MAX_HELD });
         };
         *held = sorted.into_iter().take(*end + 1).collect();
@@ -301,5 +302,84 @@ fn thin(sorted: Vec<Held>, params: LogParams) -> Vec<Held> {
         return sorted;
     }
     let mut places = taken(&sorted, params).into_iter().peekable();
-    sorted.into_iter().enumerate().filter(|(i, _)| places.next_if_eq(i).is_some()).map(|(_, entry)| entry).collect()
+    sorted
+        .into_iter()
+        .enumerate()
+        .filter(|(i, _)| places.next_if_eq(i).is_some())
+        .map(|(_, entry)| entry)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Int64Array, StringArray};
+    use model::Labels;
+
+    use super::*;
+    use crate::batch::Metadata;
+    use crate::{Expr, parse};
+
+    fn batch(app: &str, times: &[i64]) -> EntryBatch {
+        EntryBatch {
+            labels: Labels::from_pairs([("app", app)]),
+            timestamps: Int64Array::from(times.to_vec()),
+            lines: times.iter().map(|t| Some(format!("{app}{t}"))).collect::<StringArray>(),
+            metadata: Metadata::empty(),
+        }
+    }
+
+    fn query(text: &str, params: LogParams) -> LogQuery {
+        let Ok(Expr::Log(expr)) = parse(text) else { panic!("{text}") };
+        LogQuery::new(&expr, params).unwrap()
+    }
+
+    fn check(params: LogParams, want: &[&str]) {
+        let mut query = query(r#"{app=~".+"} != "skip""#, params);
+        let mut part = query.fork();
+        query.push(&batch("a", &[1, 3, 5, 7, 9])).unwrap();
+        part.push(&batch("b", &[2, 4, 6, 8])).unwrap();
+        query.merge(part).unwrap();
+        let mut entries: Vec<ResultEntry> =
+            query.finish(Categories::Merged).into_iter().flat_map(|stream| stream.entries).collect();
+        let backward = params.direction == Direction::Backward;
+        entries.sort_by_key(|e| if backward { -e.timestamp } else { e.timestamp });
+        let lines: Vec<&str> = entries.iter().map(|e| &*e.line).collect();
+        assert_eq!(lines, want, "{params:?}");
+    }
+
+    #[test]
+    fn range_limit_direction_interval() {
+        let all = LogParams { start: 0, end: 100, limit: 100, direction: Direction::Forward, interval: 0 };
+        check(LogParams { limit: 3, ..all }, &["a1", "b2", "a3"]);
+        check(LogParams { limit: 3, direction: Direction::Backward, ..all }, &["a9", "b8", "a7"]);
+        check(LogParams { start: 2, end: 5, ..all }, &["b2", "a3", "b4"]);
+        check(LogParams { start: 4, end: 4, ..all }, &["b4"]);
+        check(LogParams { interval: 3, ..all }, &["a1", "b4", "a7"]);
+        check(LogParams { interval: 3, limit: 2, direction: Direction::Backward, ..all }, &["a9", "b6"]);
+        check(LogParams { limit: 0, ..all }, &[]);
+    }
+
+    #[test]
+    fn cutoff_when_full() {
+        let params = LogParams { start: 0, end: 100, limit: 2, direction: Direction::Backward, interval: 0 };
+        let mut query = query(r#"{app="a"}"#, params);
+        assert_eq!(query.cutoff(), None);
+        query.push(&batch("a", &[1, 3, 5])).unwrap();
+        assert_eq!(query.cutoff(), Some(3));
+        query.push(&batch("a", &[2, 4])).unwrap();
+        assert_eq!(query.cutoff(), Some(4));
+    }
+
+    #[test]
+    fn categories() {
+        let params = LogParams { start: 0, end: 100, limit: 10, direction: Direction::Forward, interval: 0 };
+        let mut query = query(r#"{app="a"} | label_format app="z", b=app"#, params);
+        let mut entries = batch("a", &[1]);
+        entries.metadata.columns.push(("trace".into(), StringArray::from(vec!["t"])));
+        query.push(&entries).unwrap();
+        let stream = query.finish(Categories::Separate).remove(0);
+        assert_eq!(stream.labels.to_string(), "{}");
+        assert_eq!(stream.entries[0].metadata.to_string(), r#"{trace="t"}"#);
+        assert_eq!(stream.entries[0].parsed.to_string(), r#"{b="z"}"#);
+    }
 }

@@ -37,7 +37,9 @@ impl Matrix {
                     points.sort_by_key(|(step, _)| *step);
                     if points.windows(2).any(|w| w[0].0 == w[1].0) {
                         let labels = line.labels;
-                        return Err(EvalError::Matching(format!("vector cannot contain metrics with the same labelset: {labels}")));
+                        return Err(EvalError::Matching(format!(
+                            "vector cannot contain metrics with the same labelset: {labels}"
+                        )));
                     }
                 }
             }

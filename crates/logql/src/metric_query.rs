@@ -119,9 +119,26 @@ enum Node {
     Leaf(usize),
     Number(f64),
     VectorOf(f64),
-    Vector { op: VectorOp, parameter: Option<usize>, grouping: Option<Grouping>, inner: Box<Node> },
-    Binary { op: BinaryOp, bool_modifier: bool, matching: Option<Matching>, left: Box<Node>, right: Box<Node> },
-    LabelReplace { inner: Box<Node>, dst: String, replacement: String, src: String, regex: Regex },
+    Vector {
+        op: VectorOp,
+        parameter: Option<usize>,
+        grouping: Option<Grouping>,
+        inner: Box<Node>,
+    },
+    Binary {
+        op: BinaryOp,
+        bool_modifier: bool,
+        matching: Option<Matching>,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
+    LabelReplace {
+        inner: Box<Node>,
+        dst: String,
+        replacement: String,
+        src: String,
+        regex: Regex,
+    },
 }
 
 /// Collects the leaves of an expression.
@@ -174,12 +191,18 @@ impl Planner {
                 regex: Regex::anchored(&replace.regex).map_err(|e| EvalError::Invalid(e.to_string()))?,
             },
             MetricExpr::Variants { .. } => {
-                return Err(EvalError::NotEnabled("variants are not enabled: query each metric on its own".to_owned()));
+                return Err(EvalError::NotEnabled(
+                    "variants are not enabled: query each metric on its own".to_owned(),
+                ));
             }
         })
     }
 
-    fn leaf(&mut self, range: &crate::ast::RangeAggregation, outer: Option<&Grouping>) -> Result<Node, EvalError> {
+    fn leaf(
+        &mut self,
+        range: &crate::ast::RangeAggregation,
+        outer: Option<&Grouping>,
+    ) -> Result<Node, EvalError> {
         let Grid { start, step, count } = self.grid;
         let windows = |range, offset| Windows::new(start, step, count, range, offset);
         self.leaves.push(LeafPlan::new(range, outer, windows)?);
@@ -236,8 +259,10 @@ impl MetricQuery {
     pub fn finish(self) -> Result<QueryResult, EvalError> {
         let Plan { root, grid, instant, limits, .. } = &*self.plan;
         let mut states: Vec<Option<LeafState>> = self.states.into_iter().map(Some).collect();
-        let millis = |step: u32| (grid.start.saturating_add(i64::from(step).saturating_mul(grid.step))).div_euclid(1_000_000);
-        let value = evaluate(root, &mut states, grid.count)?;
+        let millis = |step: u32| {
+            (grid.start.saturating_add(i64::from(step).saturating_mul(grid.step))).div_euclid(1_000_000)
+        };
+        let value = evaluate(root, &mut states, grid.count, limits)?;
         let matrix = match value {
             Value::Scalar(value) if *instant => return Ok(QueryResult::Scalar(millis(0), value)),
             Value::Scalar(value) => constant(value, grid.count),
@@ -274,8 +299,14 @@ fn constant(value: f64, steps: usize) -> Matrix {
     Matrix { lines: vec![Line { labels: LabelSet::default(), points }], ordered: false }
 }
 
-fn evaluate(node: &Node, states: &mut [Option<LeafState>], steps: usize) -> Result<Value, EvalError> {
-    let matrix = |node: &Node, states: &mut [Option<LeafState>]| match evaluate(node, states, steps)? {
+fn evaluate(
+    node: &Node,
+    states: &mut [Option<LeafState>],
+    steps: usize,
+    limits: &MetricLimits,
+) -> Result<Value, EvalError> {
+    let matrix = |node: &Node, states: &mut [Option<LeafState>]| match evaluate(node, states, steps, limits)?
+    {
         Value::Matrix(matrix) => Ok(matrix),
         Value::Scalar(_) => {
             Err(EvalError::NotEvaluable("a number cannot be aggregated: wrap it in vector(…)".to_owned()))
@@ -283,7 +314,7 @@ fn evaluate(node: &Node, states: &mut [Option<LeafState>], steps: usize) -> Resu
     };
     Ok(match node {
         Node::Leaf(leaf) => match states.get_mut(*leaf).and_then(Option::take) {
-            Some(state) => Value::Matrix(state.finish()?),
+            Some(state) => Value::Matrix(state.finish(limits)?),
             None => Value::Matrix(Matrix::default()),
         },
         Node::Number(value) => Value::Scalar(*value),
@@ -293,8 +324,9 @@ fn evaluate(node: &Node, states: &mut [Option<LeafState>], steps: usize) -> Resu
             Value::Matrix(vector::aggregate(*op, *parameter, grouping.as_ref(), input, steps))
         }
         Node::Binary { op, bool_modifier, matching, left, right } => {
-            let (left, right) = (evaluate(left, states, steps)?, evaluate(right, states, steps)?);
-            binary::apply(*op, *bool_modifier, matching.as_ref(), left, right, steps)?
+            let (left, right) =
+                (evaluate(left, states, steps, limits)?, evaluate(right, states, steps, limits)?);
+            binary::apply(*op, *bool_modifier, matching.as_ref(), left, right)?
         }
         Node::LabelReplace { inner, dst, replacement, src, regex } => {
             let replaced = |mut line: Line| {
@@ -308,4 +340,128 @@ fn evaluate(node: &Node, states: &mut [Option<LeafState>], steps: usize) -> Resu
             Value::Matrix(Matrix::from_lines(input.lines.into_iter().map(replaced).collect())?)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Int64Array, StringArray};
+    use model::Labels;
+
+    use super::*;
+    use crate::batch::Metadata;
+    use crate::{Expr, MetadataNeeds, parse};
+
+    const SECOND: i64 = 1_000_000_000;
+
+    fn plan(text: &str, end: i64) -> MetricQuery {
+        let Ok(Expr::Metric(expr)) = parse(text) else { panic!("{text}") };
+        let params = MetricParams { start: 0, end: end * SECOND, step: SECOND, instant: true };
+        MetricQuery::new(&expr, params, MetricLimits::default()).unwrap()
+    }
+
+    /// Entries of `{app="a"}` at seconds.
+    fn instant(text: &str, end: i64, entries: &[(i64, &str)]) -> Result<String, EvalError> {
+        let mut query = plan(text, end);
+        for leaf in 0..query.leaves().len() {
+            let batch = EntryBatch {
+                labels: Labels::from_pairs([("app", "a")]),
+                timestamps: entries.iter().map(|(t, _)| t * SECOND).collect::<Vec<_>>().into(),
+                lines: StringArray::from_iter_values(entries.iter().map(|(_, line)| line)),
+                metadata: Metadata::empty(),
+            };
+            query.push(leaf, &batch)?;
+        }
+        Ok(match query.finish()? {
+            QueryResult::Vector(samples) => {
+                samples.iter().map(|s| format!("{} {}", s.labels, s.value)).collect::<Vec<_>>().join("; ")
+            }
+            QueryResult::Scalar(_, value) => value.to_string(),
+            QueryResult::Matrix(_) => panic!("a vector was expected"),
+        })
+    }
+
+    #[test]
+    fn instants() {
+        let check = |query: &str, entries: &[(i64, &str)], want: &str| {
+            let query = query.replace('S', r#"{app="a"}"#);
+            assert_eq!(instant(&query, 70, entries).unwrap(), want, "{query}");
+        };
+        check("count_over_time(S[60s])", &[(10, ""), (70, "")], r#"{app="a"} 1"#);
+        let three =
+            [(20, "0123456789"), (30, "01234567890123456789"), (40, "012345678901234567890123456789")];
+        check("rate(S[60s])", &three, r#"{app="a"} 0.05"#);
+        check("bytes_over_time(S[60s])", &three, r#"{app="a"} 60"#);
+        check("bytes_rate(S[60s])", &three, r#"{app="a"} 1"#);
+        check(r#"bytes_over_time(S | line_format "xy" [60s])"#, &three, r#"{app="a"} 6"#);
+        let values = [(20, "v=1 k=a"), (30, "v=2 k=b"), (40, "v=x k=a"), (50, "k=a"), (60, "v=4 k=a")];
+        check(
+            "sum by (k) (sum_over_time(S | logfmt | unwrap v | __error__=`` [60s]))",
+            &values,
+            r#"{k="a"} 5; {k="b"} 2"#,
+        );
+        check(
+            "max_over_time(S | logfmt | unwrap v | __error__=`` [60s]) by (app)",
+            &values,
+            r#"{app="a"} 4"#,
+        );
+        check(
+            "count_over_time(S | logfmt | v > 1 | drop __error__, __error_details__, v, k [60s])",
+            &values,
+            r#"{app="a"} 3"#,
+        );
+        check("sum(count_over_time(S | json [60s]))", &values, "{} 5");
+        check(
+            "sum by (__error__) (count_over_time(S | json | __error__!=`` [60s]))",
+            &values,
+            r#"{__error__="JSONParserErr"} 5"#,
+        );
+        check("absent_over_time({app=`b`, x=`y`, x!=`z`}[1s])", &values, r#"{app="b"} 1"#);
+        check(
+            "sort_desc(sum by (k) (count_over_time(S | logfmt [60s])))",
+            &values,
+            r#"{k="a"} 4; {k="b"} 1"#,
+        );
+        check("sum(rate(S[60s])) > 100 or vector(0)", &values, "{} 0");
+        check("label_replace(vector(1), `a`, `x$1`, `b`, `(.*)`)", &values, r#"{a="x"} 1"#);
+        check("2 ^ 3 ^ 2", &[], "512");
+    }
+
+    #[test]
+    fn faults() {
+        let fault = |query: &str| instant(query, 70, &[(20, "x"), (30, "y")]).unwrap_err();
+        assert!(matches!(fault(r#"count_over_time({app="a"} | json [60s])"#), EvalError::Pipeline { .. }));
+        assert!(matches!(fault("sum(1)"), EvalError::NotEvaluable(_)));
+        let Ok(Expr::Metric(expr)) = parse(r#"approx_topk(1, rate({a="b"}[1m]))"#) else { panic!() };
+        let params = MetricParams { start: 0, end: 0, step: 1, instant: true };
+        assert!(matches!(
+            MetricQuery::new(&expr, params, MetricLimits::default()),
+            Err(EvalError::NotEnabled(_))
+        ));
+        let few = MetricLimits { max_series: 1, ..MetricLimits::default() };
+        let Ok(Expr::Metric(expr)) = parse(r#"count_over_time({a="b"} | logfmt [1m])"#) else { panic!() };
+        let mut query = MetricQuery::new(&expr, params, few).unwrap();
+        let batch = EntryBatch {
+            labels: Labels::from_pairs([("a", "b")]),
+            timestamps: Int64Array::from(vec![-1, 0]),
+            lines: StringArray::from(vec!["x=1", "x=2"]),
+            metadata: Metadata::empty(),
+        };
+        query.push(0, &batch).unwrap();
+        assert_eq!(query.finish(), Err(EvalError::SeriesLimit(1)));
+    }
+
+    #[test]
+    fn leaves_say_what_they_need() {
+        let query = plan(
+            r#"sum by (app) (count_over_time({app="a"} |= "x" | json [1m] offset 10s)) / sum(rate({app="b"} | json [5m]))"#,
+            100,
+        );
+        let [first, second] = query.leaves() else { panic!() };
+        assert_eq!((first.start, first.end), (30 * SECOND, 90 * SECOND));
+        assert_eq!(first.needs.needles, ["x"]);
+        assert!(first.needs.lines);
+        assert_eq!(first.needs.metadata, MetadataNeeds::Names(vec!["app".into()]));
+        assert!(!second.needs.lines);
+        assert_eq!(second.needs.metadata, MetadataNeeds::Names(vec![]));
+    }
 }

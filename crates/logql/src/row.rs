@@ -200,7 +200,10 @@ impl<'v, 'b> Row<'v, 'b> {
     }
 
     /// Keeps a text written by `write`.
-    pub(crate) fn make_with<E>(&mut self, write: impl FnOnce(&mut String) -> Result<(), E>) -> Result<Text<'b>, E> {
+    pub(crate) fn make_with<E>(
+        &mut self,
+        write: impl FnOnce(&mut String) -> Result<(), E>,
+    ) -> Result<Text<'b>, E> {
         let start = self.made.len();
         write(&mut self.made)?;
         Ok(Text::Made(start, self.made.len()))
@@ -351,15 +354,21 @@ impl<'v, 'b> Row<'v, 'b> {
 
     /// Removes all labels but errors for which `keep` says no.
     pub(crate) fn retain(&mut self, keep: impl Fn(&Self, NameId, &str) -> bool) {
-        let doomed: Vec<NameId> =
-            self.labels().filter(|(id, _)| *id > PRESERVE_ERROR).filter(|(id, v)| !keep(self, *id, v)).map(|(id, _)| id).collect();
+        let doomed: Vec<NameId> = self
+            .labels()
+            .filter(|(id, _)| *id > PRESERVE_ERROR)
+            .filter(|(id, v)| !keep(self, *id, v))
+            .map(|(id, _)| id)
+            .collect();
         doomed.into_iter().for_each(|id| self.remove(id));
     }
 
     /// Stream labels that are still visible.
     pub(crate) fn stream_labels(&self) -> impl Iterator<Item = (NameId, &str)> {
         let shadowed = |id: &NameId| {
-            self.hidden.contains(id) || self.parsed.iter().any(|(n, _)| n == id) || self.metadata.iter().any(|(n, _)| n == id)
+            self.hidden.contains(id)
+                || self.parsed.iter().any(|(n, _)| n == id)
+                || self.metadata.iter().any(|(n, _)| n == id)
         };
         self.view.stream.iter().filter(move |(id, _)| !shadowed(id)).map(|(id, v)| (*id, *v))
     }

@@ -31,22 +31,34 @@ pub(crate) fn aggregate(
         _ => {}
     }
     let mut places: HashMap<LabelSet, usize> = HashMap::new();
-    let mut groups: Vec<(LabelSet, Vec<Aggregate>)> = Vec::new();
+    let mut groups: Vec<(LabelSet, Vec<(u32, Aggregate)>)> = Vec::new();
     for line in input.lines {
         let labels = group(&line.labels, grouping);
         let place = *places.entry(labels.clone()).or_insert_with(|| {
-            groups.push((labels, vec![Aggregate::default(); steps]));
+            groups.push((labels, Vec::new()));
             groups.len() - 1
         });
-        for (step, value) in line.points {
-            groups[place].1[step as usize].add(value);
-        }
+        add(&mut groups[place].1, &line.points);
     }
-    let line = |(labels, aggregates): (LabelSet, Vec<Aggregate>)| Line {
+    let line = |(labels, aggregates): (LabelSet, Vec<(u32, Aggregate)>)| Line {
         labels,
-        points: (0..).zip(aggregates).filter(|(_, a)| a.count > 0).map(|(step, a)| (step, a.value(op))).collect(),
+        points: aggregates.into_iter().map(|(step, a)| (step, a.value(op))).collect(),
     };
     Matrix { lines: groups.into_iter().map(line).collect(), ordered: false }
+}
+
+/// Adds the points of a series to those of its group; both ascend.
+fn add(group: &mut Vec<(u32, Aggregate)>, points: &[(u32, f64)]) {
+    let mut at = 0;
+    for (step, value) in points {
+        while group.get(at).is_some_and(|(s, _)| s < step) {
+            at += 1;
+        }
+        if group.get(at).is_none_or(|(s, _)| s != step) {
+            group.insert(at, (*step, Aggregate::default()));
+        }
+        group[at].1.add(*value);
+    }
 }
 
 /// Everything the plain aggregations need, of one group and step.
@@ -128,8 +140,10 @@ fn select(mut input: Matrix, k: usize, least: bool, grouping: Option<&Grouping>,
         }
     }
     let lines = input.lines.into_iter().zip(kept).filter(|(_, points)| !points.is_empty());
-    let mut out =
-        Matrix { lines: lines.map(|(line, points)| Line { labels: line.labels, points }).collect(), ordered: false };
+    let mut out = Matrix {
+        lines: lines.map(|(line, points)| Line { labels: line.labels, points }).collect(),
+        ordered: false,
+    };
     if steps == 1 {
         // An instant answer is ordered by value, as the reference does.
         out = sort(out, !least);
@@ -142,7 +156,10 @@ mod tests {
     use super::*;
 
     fn matrix(values: &[(&str, f64)]) -> Matrix {
-        let line = |(x, v): &(&str, f64)| Line { labels: LabelSet::from_pairs([("x", *x), ("y", "1")]), points: vec![(0, *v)] };
+        let line = |(x, v): &(&str, f64)| Line {
+            labels: LabelSet::from_pairs([("x", *x), ("y", "1")]),
+            points: vec![(0, *v)],
+        };
         Matrix { lines: values.iter().map(line).collect(), ordered: false }
     }
 

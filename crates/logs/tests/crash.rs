@@ -1,6 +1,7 @@
 //! What was acknowledged is there after a crash, once.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use http::Request;
@@ -13,7 +14,16 @@ use wire::loki::{PushEntry, PushRequest, PushStream};
 async fn open(dir: &std::path::Path) -> (LogsHandle, tokio::task::JoinHandle<()>) {
     let mut config = Config::default();
     config.common.path_prefix = dir.display().to_string();
-    let logs = Logs::open(config, &Metrics::default()).await.unwrap();
+    // The thread of the store that died lets go of the log when it notices.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let logs = loop {
+        match Logs::open(config.clone(), &Metrics::default()).await {
+            Err(error) if format!("{error:#}").contains("in use") && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            opened => break opened.unwrap(),
+        }
+    };
     let handle = logs.handle();
     (handle, tokio::spawn(logs.into_tasks()(CancellationToken::new())))
 }

@@ -3,6 +3,7 @@
 //! All values are nanoseconds in an `i64`, as in Go. Go has fractions and signs (`-1.5h`),
 //! Prometheus has days, weeks and years (`1d12h`); LogQL takes either.
 
+use crate::gotime::quote as quote_ascii;
 use crate::quote;
 
 /// Nanoseconds in a microsecond.
@@ -26,13 +27,13 @@ pub const YEAR: i64 = 365 * DAY;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// Neither numbers with units nor `0`.
-    #[error("time: invalid duration {}", quote(.0))]
+    #[error("time: invalid duration {}", quote_ascii(.0.as_bytes()))]
     Invalid(String),
     /// A number without a unit.
-    #[error("time: missing unit in duration {}", quote(.0))]
+    #[error("time: missing unit in duration {}", quote_ascii(.0.as_bytes()))]
     MissingUnit(String),
     /// A unit that Go does not have.
-    #[error("time: unknown unit {} in duration {}", quote(.unit), quote(.text))]
+    #[error("time: unknown unit {} in duration {}", quote_ascii(.unit.as_bytes()), quote_ascii(.text.as_bytes()))]
     UnknownUnit {
         /// What stands where a unit should.
         unit: String,

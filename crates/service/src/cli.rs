@@ -73,7 +73,10 @@ impl Cli {
 }
 
 /// Reads a command line (the program's name first) as `A`: [`Cli`], or a struct that flattens it.
-pub fn parse<A: Parser>(name: &'static str, args: impl IntoIterator<Item = OsString>) -> Result<A, clap::Error> {
+pub fn parse<A: Parser>(
+    name: &'static str,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<A, clap::Error> {
     // One version flag for all, ours.
     let command = A::command().name(name).bin_name(name).disable_version_flag(true);
     let matches: ArgMatches = command.try_get_matches_from(shim(args))?;
@@ -114,10 +117,12 @@ fn shim(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
                 let value = match value {
                     Some(value) => value.to_owned(),
                     // `-a.b c`; without a value it is a switch.
-                    None => match args.next_if(|next| next.to_str().is_some_and(|next| !next.starts_with('-'))) {
-                        Some(next) => next.to_string_lossy().into_owned(),
-                        None => "true".to_owned(),
-                    },
+                    None => {
+                        match args.next_if(|next| next.to_str().is_some_and(|next| !next.starts_with('-'))) {
+                            Some(next) => next.to_string_lossy().into_owned(),
+                            None => "true".to_owned(),
+                        }
+                    }
                 };
                 out.push(format!("--go-flag={name}={value}").into());
             }
@@ -176,7 +181,10 @@ mod tests {
         check("-version", "--version");
         check("-print-config-stderr", "--print-config-stderr");
         check("-log.level=debug", "--go-flag=log.level=debug");
-        check("-server.http-listen-port 3100 -x.y", "--go-flag=server.http-listen-port=3100 --go-flag=x.y=true");
+        check(
+            "-server.http-listen-port 3100 -x.y",
+            "--go-flag=server.http-listen-port=3100 --go-flag=x.y=true",
+        );
         check("--server.grpc-listen-port=1", "--go-flag=server.grpc-listen-port=1");
         check("-dry-run -h", "--dry-run -h");
         check("--set=a.b=c", "--set=a.b=c");
@@ -192,7 +200,9 @@ mod tests {
 
     #[test]
     fn flags_are_typed() {
-        let cli = read("-config.file=a --config b -target=x,y -log.level=debug --set s.t=1 -config.expand-env").unwrap();
+        let cli =
+            read("-config.file=a --config b -target=x,y -log.level=debug --set s.t=1 -config.expand-env")
+                .unwrap();
         let expected = Cli {
             config: vec!["a".to_owned(), "b".to_owned()],
             expand_env: true,

@@ -162,6 +162,22 @@ impl Problems {
         });
     }
 
+    /// Runs the check of a section that does not know where it stands: what it adds gets `path` in front.
+    pub fn under(&mut self, path: &str, check: impl FnOnce(&mut Problems)) {
+        let mut inner = Problems::default();
+        check(&mut inner);
+        let join = |rest: &str| if rest.is_empty() { path.to_owned() } else { format!("{path}.{rest}") };
+        for mut problem in inner.list {
+            // Those with a line came from a `Value`, which knows its whole path.
+            if problem.layer == u16::MAX {
+                problem.path = join(&problem.path);
+            }
+            self.list.push(problem);
+        }
+        self.unneeded.extend(inner.unneeded);
+        self.warnings.extend(inner.warnings);
+    }
+
     /// Adds a remark that is not an error.
     pub fn warn(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());
@@ -259,13 +275,14 @@ pub fn load<C: Config>(
         config.check(&mut problems);
     }
     for problem in &mut problems.list {
-        if problem.layer == u16::MAX {
-            if let Some(origin) = find(&root, &problem.path) {
-                (problem.layer, problem.line) = (origin.layer, Some(origin.line).filter(|&line| line > 0));
-            }
+        if problem.layer == u16::MAX
+            && let Some(origin) = find(&root, &problem.path)
+        {
+            (problem.layer, problem.line) = (origin.layer, Some(origin.line).filter(|&line| line > 0));
         }
         let written = problem.line.is_some();
-        problem.source = layers.get(usize::from(problem.layer)).filter(|_| written).map(|l| l.name().to_owned());
+        problem.source =
+            layers.get(usize::from(problem.layer)).filter(|_| written).map(|l| l.name().to_owned());
         if let Some(Layer::Set { .. }) = layers.get(usize::from(problem.layer)) {
             problem.line = None;
         }
@@ -300,7 +317,8 @@ fn layer_node<C: Config>(
         },
         Layer::Set { path, value, .. } => {
             let mut node = node::parse(value, index)?;
-            let steps: Vec<&str> = if path.contains("::") { path.split("::").collect() } else { path.split('.').collect() };
+            let steps: Vec<&str> =
+                if path.contains("::") { path.split("::").collect() } else { path.split('.').collect() };
             for step in steps.iter().rev() {
                 let origin = node.origin;
                 node = Node { kind: node::Kind::Map(vec![(step.to_string(), node)]), origin };
@@ -317,7 +335,8 @@ fn find(root: &Node, path: &str) -> Option<Origin> {
         let (key, indices) = part.split_once('[').unwrap_or((part, ""));
         let Some(next) = node.get(key) else { return found };
         (node, found) = (next, Some(next.origin));
-        for index in indices.split('[').filter_map(|index| index.trim_end_matches(']').parse::<usize>().ok()) {
+        for index in indices.split('[').filter_map(|index| index.trim_end_matches(']').parse::<usize>().ok())
+        {
             let node::Kind::List(items) = &node.kind else { return found };
             let Some(item) = items.get(index) else { return found };
             (node, found) = (item, Some(item.origin));
@@ -344,7 +363,15 @@ pub fn print<C: Serialize>(config: &C) -> String {
 
 fn hide(node: &mut Node) {
     const SECRET: [&str; 9] = [
-        "password", "secret", "token", "api_key", "apikey", "authorization", "credentials", "access_key", "private_key",
+        "password",
+        "secret",
+        "token",
+        "api_key",
+        "apikey",
+        "authorization",
+        "credentials",
+        "access_key",
+        "private_key",
     ];
     match &mut node.kind {
         node::Kind::List(items) => items.iter_mut().for_each(hide),
@@ -352,7 +379,9 @@ fn hide(node: &mut Node) {
             for (key, value) in entries {
                 let key = key.to_ascii_lowercase().replace('-', "_");
                 match &mut value.kind {
-                    node::Kind::Scalar { text, plain } if !text.is_empty() && SECRET.iter().any(|s| key.ends_with(s)) => {
+                    node::Kind::Scalar { text, plain }
+                        if !text.is_empty() && SECRET.iter().any(|s| key.ends_with(s)) =>
+                    {
                         if !matches!(node::Plain::read(text), node::Plain::Bool(_) | node::Plain::Null) {
                             (*text, *plain) = ("<secret>".to_owned(), false);
                         }

@@ -145,7 +145,9 @@ impl Failure {
         match self.kind {
             Kind::Invalid => match self.status {
                 StatusCode::NOT_FOUND => tonic::Code::NotFound,
-                StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE => tonic::Code::Unimplemented,
+                StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                    tonic::Code::Unimplemented
+                }
                 _ => tonic::Code::InvalidArgument,
             },
             Kind::Unauthenticated => tonic::Code::Unauthenticated,
@@ -253,7 +255,12 @@ mod tests {
         let second = Some(Duration::from_millis(1_500));
         let cases = [
             (Failure::invalid("bad"), 400, "InvalidArgument", None),
-            (Failure::invalid("bad").with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE), 415, "Unimplemented", None),
+            (
+                Failure::invalid("bad").with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+                415,
+                "Unimplemented",
+                None,
+            ),
             (Failure::too_large(10), 413, "InvalidArgument", None),
             (Failure::unauthenticated("no org id"), 401, "Unauthenticated", None),
             (Failure::not_found("nothing"), 404, "NotFound", None),
@@ -289,7 +296,10 @@ mod tests {
     fn timeouts_hold_both_words_that_clients_look_for() {
         for text in ["query", "query timed out", "timeout", "request timed out (timeout)"] {
             let failure = Failure::timeout(text);
-            assert!(failure.message().contains("timed out") && failure.message().contains("timeout"), "{failure}");
+            assert!(
+                failure.message().contains("timed out") && failure.message().contains("timeout"),
+                "{failure}"
+            );
         }
     }
 
@@ -305,7 +315,8 @@ mod tests {
 
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("3"));
-        let http = |status: u16| Failure::from_http(StatusCode::from_u16(status).unwrap(), &headers, "text\n");
+        let http =
+            |status: u16| Failure::from_http(StatusCode::from_u16(status).unwrap(), &headers, "text\n");
         assert_eq!(http(429), Failure::limited("text", Some(Duration::from_secs(3))));
         assert_eq!(http(502).kind(), Kind::Unavailable);
         assert_eq!(http(422).status(), 422);

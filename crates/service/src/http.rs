@@ -75,7 +75,13 @@ pub struct Server {
 impl Server {
     /// A server with the given name (in logs) that answers 404 to everything.
     pub fn new(name: impl Into<String>) -> Server {
-        Server { name: name.into(), http: Router::new(), grpc: None, limits: Limits::default(), metrics: None }
+        Server {
+            name: name.into(),
+            http: Router::new(),
+            grpc: None,
+            limits: Limits::default(),
+            metrics: None,
+        }
     }
 
     /// Answers HTTP with `router`.
@@ -134,11 +140,13 @@ impl Server {
                 let _permit = permit;
                 match tls {
                     None => connection(stream, service, limits, drain).await,
-                    Some(tls) => match tokio::time::timeout(limits.header_timeout, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, service, limits, drain).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                        Err(_) => tracing::debug!("TLS handshake took too long"),
-                    },
+                    Some(tls) => {
+                        match tokio::time::timeout(limits.header_timeout, tls.accept(stream)).await {
+                            Ok(Ok(stream)) => connection(stream, service, limits, drain).await,
+                            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                            Err(_) => tracing::debug!("TLS handshake took too long"),
+                        }
+                    }
                 }
             });
         }

@@ -20,17 +20,11 @@ mod process;
 /// let lines = Family::<TenantLabel, Counter>::default();
 /// metrics.register("lines_received", "Lines accepted, by tenant", lines.clone());
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     requests: Arc<Mutex<HashMap<String, RequestSeconds>>>,
     prefix: String,
-}
-
-impl Default for Metrics {
-    fn default() -> Metrics {
-        Metrics { registry: Arc::default(), requests: Arc::default(), prefix: String::new() }
-    }
 }
 
 /// Labels of a server's requests.
@@ -74,11 +68,16 @@ impl Metrics {
 
     /// The request durations under this handle's prefix: registered once, shared by all servers that use it.
     pub(crate) fn request_seconds(&self) -> RequestSeconds {
-        const BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0];
+        const BUCKETS: [f64; 13] =
+            [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0];
         let mut requests = self.requests.lock();
         let family = requests.entry(self.prefix.clone()).or_insert_with(|| {
             let family = RequestSeconds::new_with_constructor(|| Histogram::new(BUCKETS));
-            self.register("request_duration_seconds", "Time (in seconds) spent serving requests", family.clone());
+            self.register(
+                "request_duration_seconds",
+                "Time (in seconds) spent serving requests",
+                family.clone(),
+            );
             family
         });
         family.clone()

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-
 use tokio::{
     sync::oneshot,
     task::{Id, JoinSet},
@@ -20,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Health, Metrics, Program, signals::{Signal, Signals}};
+use crate::{
+    Health, Metrics, Program,
+    signals::{Signal, Signals},
+};
 
 /// When a task is told to end. All tasks of a phase end before the next phase begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,12 +90,13 @@ impl Shutdown {
 }
 
 type Work = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+type Hook = Box<dyn FnOnce() -> Work + Send>;
 
 enum Job {
     /// Told to end by its phase; `forever` if ending earlier is a failure.
     Task { start: Box<dyn FnOnce(CancellationToken) -> Work + Send>, forever: bool },
     /// Begun by its phase.
-    Hook(Box<dyn FnOnce() -> Work + Send>),
+    Hook(Hook),
 }
 
 struct Registered {
@@ -117,7 +120,10 @@ pub struct Process {
 impl std::fmt::Debug for Process {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<&str> = self.jobs.iter().map(|job| job.name.as_str()).collect();
-        f.debug_struct("Process").field("program", &self.program).field("jobs", &names).finish_non_exhaustive()
+        f.debug_struct("Process")
+            .field("program", &self.program)
+            .field("jobs", &names)
+            .finish_non_exhaustive()
     }
 }
 
@@ -340,7 +346,7 @@ struct Running {
     set: JoinSet<anyhow::Result<()>>,
     entries: HashMap<Id, Entry>,
     tokens: BTreeMap<Phase, CancellationToken>,
-    hooks: Vec<(String, Phase, Box<dyn FnOnce() -> Work + Send>)>,
+    hooks: Vec<(String, Phase, Hook)>,
 }
 
 impl Running {

@@ -27,7 +27,11 @@ impl Program {
 #[macro_export]
 macro_rules! program {
     ($name:expr) => {
-        $crate::Program { name: $name, version: env!("CARGO_PKG_VERSION"), commit: option_env!("TIMBERLINE_COMMIT") }
+        $crate::Program {
+            name: $name,
+            version: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("TIMBERLINE_COMMIT"),
+        }
     };
 }
 

@@ -136,7 +136,9 @@ impl ServerConfig {
         if !prefix.is_empty() && !prefix.starts_with('/') {
             problems.add(format!("{path}.http_path_prefix"), format!("`{prefix}` must begin with a slash"));
         }
-        for (section, tls) in [("http_tls_config", &self.http_tls_config), ("grpc_tls_config", &self.grpc_tls_config)] {
+        for (section, tls) in
+            [("http_tls_config", &self.http_tls_config), ("grpc_tls_config", &self.grpc_tls_config)]
+        {
             if tls.cert_file.is_empty() != tls.key_file.is_empty() {
                 problems.add(format!("{path}.{section}"), "TLS needs both cert_file and key_file");
             }
@@ -153,7 +155,10 @@ impl ServerConfig {
 
     /// Level and format for the process's own logs.
     pub fn logging(&self) -> Logging {
-        Logging { level: Some(self.log_level.clone()).filter(|level| !level.is_empty()), format: self.format() }
+        Logging {
+            level: Some(self.log_level.clone()).filter(|level| !level.is_empty()),
+            format: self.format(),
+        }
     }
 
     /// Bounds for [`crate::Server::limits`].

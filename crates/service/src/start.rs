@@ -122,12 +122,17 @@ fn read<C: Config>(cli: &Cli) -> Result<Loaded<C>, String> {
     }
     for (flags, from_go) in [(&cli.go_flag, true), (&cli.set, false)] {
         for text in flags {
-            let (name, value) = text.split_once('=').ok_or_else(|| {
-                format!("--set {text}: write it as path.to.key=value")
-            })?;
+            let (name, value) =
+                text.split_once('=').ok_or_else(|| format!("--set {text}: write it as path.to.key=value"))?;
             layers.push(match from_go {
-                true => Layer::Set { path: C::flag_path(name), value: value.to_owned(), flag: format!("-{name}") },
-                false => Layer::Set { path: name.to_owned(), value: value.to_owned(), flag: format!("--set {name}") },
+                true => {
+                    Layer::Set { path: C::flag_path(name), value: value.to_owned(), flag: format!("-{name}") }
+                }
+                false => Layer::Set {
+                    path: name.to_owned(),
+                    value: value.to_owned(),
+                    flag: format!("--set {name}"),
+                },
             });
         }
     }
@@ -142,7 +147,9 @@ fn read<C: Config>(cli: &Cli) -> Result<Loaded<C>, String> {
 fn layer(source: &str, dialect: Dialect) -> Result<Vec<Layer>, String> {
     let scheme = match source.split_once(':') {
         // One letter is a drive of another system, not a scheme.
-        Some((scheme, rest)) if dialect == Dialect::Collector && scheme.len() > 1 && !scheme.contains('/') => {
+        Some((scheme, rest))
+            if dialect == Dialect::Collector && scheme.len() > 1 && !scheme.contains('/') =>
+        {
             Some((scheme, rest))
         }
         _ => None,
@@ -154,11 +161,14 @@ fn layer(source: &str, dialect: Dialect) -> Result<Vec<Layer>, String> {
         }
         Some(("yaml", text)) => {
             // `yaml:processors::batch::timeout: 2s` sets one key; anything else is a document.
-            let set = text.split_once(": ").filter(|(path, _)| path.contains("::") && !path.contains(['{', '\n']));
+            let set =
+                text.split_once(": ").filter(|(path, _)| path.contains("::") && !path.contains(['{', '\n']));
             return Ok(vec![match set {
-                Some((path, value)) => {
-                    Layer::Set { path: path.to_owned(), value: value.to_owned(), flag: format!("--config {source}") }
-                }
+                Some((path, value)) => Layer::Set {
+                    path: path.to_owned(),
+                    value: value.to_owned(),
+                    flag: format!("--config {source}"),
+                },
                 None => Layer::Yaml { name: "--config yaml:".to_owned(), text: text.to_owned() },
             }]);
         }
@@ -188,7 +198,9 @@ mod tests {
         assert_eq!(layer(&format!("file:{path}"), Dialect::Collector), Ok(vec![yaml(path, "a: 1")]));
         assert_eq!(layer("yaml:{a: 1}", Dialect::Collector), Ok(vec![yaml("--config yaml:", "{a: 1}")]));
         let set = layer("yaml:processors::batch::timeout: 2s", Dialect::Collector).unwrap();
-        assert!(matches!(&set[0], Layer::Set { path, value, .. } if path == "processors::batch::timeout" && value == "2s"));
+        assert!(
+            matches!(&set[0], Layer::Set { path, value, .. } if path == "processors::batch::timeout" && value == "2s")
+        );
         assert!(layer("http://x/y", Dialect::Collector).unwrap_err().contains("not supported"));
         assert!(layer("/nowhere/at/all", Dialect::Loki).unwrap_err().contains("`/nowhere/at/all`"));
     }

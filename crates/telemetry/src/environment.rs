@@ -97,7 +97,8 @@ pub(crate) fn plan(settings: Settings, environment: &Environment) -> Plan {
             _ => remarks.push(format!("OTEL_RESOURCE_ATTRIBUTES: `{pair}` is not key=value")),
         }
     }
-    let service = environment.get("OTEL_SERVICE_NAME").map(str::to_owned).or(service).unwrap_or(settings.service);
+    let service =
+        environment.get("OTEL_SERVICE_NAME").map(str::to_owned).or(service).unwrap_or(settings.service);
     let has_version = attributes.iter().any(|attribute| attribute.key.as_str() == "service.version");
     if let (Some(version), false) = (settings.version, has_version) {
         attributes.push(KeyValue::new("service.version", version));
@@ -115,7 +116,9 @@ pub(crate) fn plan(settings: Settings, environment: &Environment) -> Plan {
             Some("otlp") | None => {}
             Some("none") => return None,
             Some(other) => {
-                remarks.push(format!("OTEL_{signal}_EXPORTER={other} is not supported, nothing is exported: use otlp or none"));
+                remarks.push(format!(
+                    "OTEL_{signal}_EXPORTER={other} is not supported, nothing is exported: use otlp or none"
+                ));
                 return None;
             }
         }
@@ -159,7 +162,8 @@ pub(crate) fn plan(settings: Settings, environment: &Environment) -> Plan {
 }
 
 fn sampler(environment: &Environment, remarks: &mut Vec<String>) -> Sampler {
-    let ratio = || environment.get("OTEL_TRACES_SAMPLER_ARG").and_then(|ratio| ratio.parse().ok()).unwrap_or(1.0);
+    let ratio =
+        || environment.get("OTEL_TRACES_SAMPLER_ARG").and_then(|ratio| ratio.parse().ok()).unwrap_or(1.0);
     let by_parent = |root: Sampler| Sampler::ParentBased(Box::new(root));
     match environment.get("OTEL_TRACES_SAMPLER").unwrap_or("parentbased_always_on") {
         "always_on" => Sampler::AlwaysOn,
@@ -169,7 +173,8 @@ fn sampler(environment: &Environment, remarks: &mut Vec<String>) -> Sampler {
         "parentbased_traceidratio" => by_parent(Sampler::TraceIdRatioBased(ratio())),
         "parentbased_always_on" => by_parent(Sampler::AlwaysOn),
         other => {
-            remarks.push(format!("OTEL_TRACES_SAMPLER={other} is not supported: parentbased_always_on is used"));
+            remarks
+                .push(format!("OTEL_TRACES_SAMPLER={other} is not supported: parentbased_always_on is used"));
             by_parent(Sampler::AlwaysOn)
         }
     }
@@ -235,8 +240,12 @@ mod tests {
             ("RUST_LOG", "debug,h2=warn"),
             ("OTEL_LOG_LEVEL", "error"),
         ]);
-        assert_eq!((plan.service.as_str(), plan.level.as_str(), plan.remarks.len()), ("a", "debug,h2=warn", 1));
-        let shown: Vec<String> = plan.attributes.iter().map(|kv| format!("{}={}", kv.key, kv.value)).collect();
+        assert_eq!(
+            (plan.service.as_str(), plan.level.as_str(), plan.remarks.len()),
+            ("a", "debug,h2=warn", 1)
+        );
+        let shown: Vec<String> =
+            plan.attributes.iter().map(|kv| format!("{}={}", kv.key, kv.value)).collect();
         assert_eq!(shown, ["zone=eu,west", "%zz=1", "service.version=1"]);
         let plan = plan_of(&[("OTEL_SERVICE_NAME", "b"), ("OTEL_LOG_LEVEL", "error")]);
         assert_eq!((plan.service.as_str(), plan.level.as_str()), ("b", "error"));

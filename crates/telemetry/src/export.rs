@@ -130,7 +130,10 @@ impl Export {
     }
 }
 
-fn queue<T>(target: Option<&Target>, dropped: &Arc<AtomicU64>) -> (Option<Queue<T>>, Option<mpsc::Receiver<T>>) {
+fn queue<T>(
+    target: Option<&Target>,
+    dropped: &Arc<AtomicU64>,
+) -> (Option<Queue<T>>, Option<mpsc::Receiver<T>>) {
     match target {
         None => (None, None),
         Some(target) => {
@@ -147,7 +150,8 @@ fn resource(plan: &Plan) -> Resource {
 
 /// What makes spans: with a queue behind it, or without, for trace context in lines and in outgoing requests only.
 pub(crate) fn tracer(plan: &Plan, export: Option<&Export>) -> SdkTracer {
-    let mut provider = SdkTracerProvider::builder().with_resource(resource(plan)).with_sampler(plan.sampler.clone());
+    let mut provider =
+        SdkTracerProvider::builder().with_resource(resource(plan)).with_sampler(plan.sampler.clone());
     if let Some(queue) = export.and_then(|export| export.spans.clone()) {
         provider = provider.with_span_processor(queue);
     }
@@ -336,7 +340,12 @@ impl<'a, T> Worker<'a, T> {
                 match failing {
                     Some((_, lost)) => *lost += count,
                     None => {
-                        tracing::warn!(signal, endpoint, error, "cannot export; said once until it works again");
+                        tracing::warn!(
+                            signal,
+                            endpoint,
+                            error,
+                            "cannot export; said once until it works again"
+                        );
                         *failing = Some((Instant::now(), count));
                     }
                 }

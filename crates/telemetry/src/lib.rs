@@ -21,10 +21,7 @@ use std::{fmt, io::Write, sync::Arc, time::Duration};
 
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter, subscriber::DefaultGuard};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    filter::dynamic_filter_fn,
-    layer::SubscriberExt,
-    reload,
+    EnvFilter, Layer, Registry, filter::dynamic_filter_fn, layer::SubscriberExt, reload,
     util::SubscriberInitExt,
 };
 
@@ -86,7 +83,9 @@ impl Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// The level is not one.
-    #[error("`{0}` is not a log level: use trace, debug, info, warn, error, off, or directives such as `info,h2=warn`")]
+    #[error(
+        "`{0}` is not a log level: use trace, debug, info, warn, error, off, or directives such as `info,h2=warn`"
+    )]
     Level(String),
     /// Something else installed a subscriber first.
     #[error("a tracing subscriber is already installed")]
@@ -130,7 +129,10 @@ fn filter(directives: &str) -> Result<EnvFilter, InitError> {
             all.push(quiet);
         }
     }
-    EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into()).parse(all.join(",")).map_err(|_| wrong())
+    EnvFilter::builder()
+        .with_default_directive(LevelFilter::ERROR.into())
+        .parse(all.join(","))
+        .map_err(|_| wrong())
 }
 
 type SetFilter = dyn Fn(EnvFilter, EnvFilter) + Send + Sync;
@@ -228,7 +230,8 @@ fn assemble(plan: Plan, sink: Sink) -> Result<(impl Subscriber + Send + Sync, Gu
     let lines = lines::Lines::new(plan.service.clone(), plan.format, sink).with_filter(lines_filter);
     let spans = (!plan.disabled).then(|| {
         // Spans exist apart from the level of the lines, so that a quiet service still has traces.
-        let wanted = |metadata: &Metadata<'_>| metadata.is_span() && *metadata.level() <= tracing::Level::INFO;
+        let wanted =
+            |metadata: &Metadata<'_>| metadata.is_span() && *metadata.level() <= tracing::Level::INFO;
         let wanted = dynamic_filter_fn(move |metadata, _| wanted(metadata) && !export::is_exporting());
         let tracer = export::tracer(&plan, export.as_ref());
         tracing_opentelemetry::layer()
@@ -238,7 +241,10 @@ fn assemble(plan: Plan, sink: Sink) -> Result<(impl Subscriber + Send + Sync, Gu
             .with_tracked_inactivity(false)
             .with_filter(wanted.with_max_level_hint(LevelFilter::INFO))
     });
-    let logs = export.as_ref().and_then(|export| logs::Logs::new(&plan, export)).map(|logs| logs.with_filter(logs_filter));
+    let logs = export
+        .as_ref()
+        .and_then(|export| logs::Logs::new(&plan, export))
+        .map(|logs| logs.with_filter(logs_filter));
     let subscriber = Registry::default().with(lines).with(spans).with(logs);
     let level = LevelHandle {
         current: Arc::new(std::sync::RwLock::new(plan.level)),

@@ -51,7 +51,8 @@ impl Lines {
         let mut out = format!("{} {level:>5} {target}: {}", now(), fields.message.unwrap_or_default());
         let trace = trace_context().map(|(trace, _, _)| ("trace_id".to_owned(), Value::String(trace)));
         for (key, value) in fields.values.into_iter().chain(trace) {
-            let bare = value.as_str().filter(|text| !text.is_empty() && !text.contains([' ', '"', '=', '\n']));
+            let bare =
+                value.as_str().filter(|text| !text.is_empty() && !text.contains([' ', '"', '=', '\n']));
             let _ = match bare {
                 Some(text) => write!(out, " {key}={text}"),
                 None => write!(out, " {key}={value}"),
@@ -89,10 +90,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 
     fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
-        if let Some(span) = context.span(id) {
-            if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
-                values.record(fields);
-            }
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
         }
     }
 

@@ -47,17 +47,31 @@ fn a_line_holds_context_and_flattened_fields() {
     let _outer = outer.enter();
     outer.record("code", 7);
     let inner = info_span!("inner", tenant = "zeta");
-    inner.in_scope(|| tracing::warn!(error = &std::io::Error::other("full") as &dyn std::error::Error, "failed\nbadly"));
+    inner.in_scope(|| {
+        tracing::warn!(error = &std::io::Error::other("full") as &dyn std::error::Error, "failed\nbadly")
+    });
 
     let lines = captured.json();
     let keys: Vec<&str> = lines[0].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["timestamp", "level", "service", "target", "message", "order", "ratio", "nan", "fields.level"]);
+    assert_eq!(
+        keys,
+        ["timestamp", "level", "service", "target", "message", "order", "ratio", "nan", "fields.level"]
+    );
     assert_eq!(lines[0]["message"], "paid \"in full\"");
-    assert_eq!((&lines[0]["order"], &lines[0]["level"], &lines[0]["service"]), (&17.into(), &"info".into(), &"checkout".into()));
+    assert_eq!(
+        (&lines[0]["order"], &lines[0]["level"], &lines[0]["service"]),
+        (&17.into(), &"info".into(), &"checkout".into())
+    );
     let timestamp = lines[0]["timestamp"].as_str().unwrap();
-    assert!(timestamp.len() == 27 && timestamp.ends_with('Z') && timestamp.parse::<jiff::Timestamp>().is_ok(), "{timestamp}");
+    assert!(
+        timestamp.len() == 27 && timestamp.ends_with('Z') && timestamp.parse::<jiff::Timestamp>().is_ok(),
+        "{timestamp}"
+    );
 
-    assert_eq!((&lines[1]["tenant"], &lines[1]["code"], &lines[1]["error"]), (&"zeta".into(), &7.into(), &"full".into()));
+    assert_eq!(
+        (&lines[1]["tenant"], &lines[1]["code"], &lines[1]["error"]),
+        (&"zeta".into(), &7.into(), &"full".into())
+    );
     assert_eq!(lines[1]["level"], "warn");
     assert_eq!(lines[1]["message"], "failed\nbadly");
     assert_eq!(lines[1]["trace_sampled"], true);
@@ -95,7 +109,9 @@ fn levels_filter_and_change_but_traces_stay() {
     let messages: Vec<&str> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
     assert_eq!(messages, ["heard", "now heard"]);
     assert!(lines[0]["trace_id"].is_string(), "{}", lines[0]);
-    for (good, directives) in [(true, "info"), (true, "info,h2=debug"), (true, "OFF"), (false, "loud"), (false, "a=b")] {
+    for (good, directives) in
+        [(true, "info"), (true, "info,h2=debug"), (true, "OFF"), (false, "loud"), (false, "a=b")]
+    {
         assert_eq!(check_level(directives).is_ok(), good, "{directives}");
     }
 }
@@ -104,7 +120,8 @@ fn levels_filter_and_change_but_traces_stay() {
 fn trace_context_travels() {
     let (_captured, _guard) = install(Settings::new("x"), &[]);
     let mut incoming = HeaderMap::new();
-    incoming.insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap());
+    incoming
+        .insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap());
     incoming.insert("tracestate", "a=b".parse().unwrap());
     let span = info_span!("server");
     propagation::set_parent(&span, &incoming);
@@ -112,7 +129,10 @@ fn trace_context_travels() {
         let mut outgoing = HeaderMap::new();
         propagation::inject(&mut outgoing);
         let parent = outgoing["traceparent"].to_str().unwrap();
-        assert!(parent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && parent.ends_with("-01"), "{parent}");
+        assert!(
+            parent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && parent.ends_with("-01"),
+            "{parent}"
+        );
         assert!(!parent.contains("00f067aa0ba902b7"));
         assert_eq!(outgoing["tracestate"], "a=b");
     });
@@ -137,6 +157,97 @@ fn disabled_means_lines_only() {
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0].get("trace_id"), None);
     assert!(guard.shutdown(Duration::ZERO), "there is nothing to export");
+}
+
+/// A collector that takes what comes.
+#[test]
+fn a_living_collector_gets_spans_and_logs_and_nothing_of_the_export_itself() {
+    use opentelemetry_proto::tonic::collector::{
+        logs::v1::{
+            ExportLogsServiceRequest, ExportLogsServiceResponse,
+            logs_service_server::{LogsService, LogsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
+    };
+    use tonic::{Request, Response, Status};
+
+    #[derive(Clone, Default)]
+    struct Collector {
+        traces: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
+        logs: Arc<Mutex<Vec<ExportLogsServiceRequest>>>,
+    }
+
+    #[tonic::async_trait]
+    impl TraceService for Collector {
+        async fn export(
+            &self,
+            request: Request<ExportTraceServiceRequest>,
+        ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+            self.traces.lock().unwrap().push(request.into_inner());
+            Ok(Response::new(ExportTraceServiceResponse::default()))
+        }
+    }
+
+    #[tonic::async_trait]
+    impl LogsService for Collector {
+        async fn export(
+            &self,
+            request: Request<ExportLogsServiceRequest>,
+        ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+            self.logs.lock().unwrap().push(request.into_inner());
+            Ok(Response::new(ExportLogsServiceResponse::default()))
+        }
+    }
+
+    let collector = Collector::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let server = tonic::transport::Server::builder()
+        .add_service(TraceServiceServer::new(collector.clone()))
+        .add_service(LogsServiceServer::new(collector.clone()));
+    runtime.spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+
+    let settings = Settings::new("checkout")
+        .version("1.4.0")
+        .level("trace,h2=trace,hyper=trace")
+        .otlp_endpoint(endpoint);
+    let (captured, guard) =
+        install(settings, &[("OTEL_BSP_SCHEDULE_DELAY", "50"), ("OTEL_BLRP_SCHEDULE_DELAY", "50")]);
+    let trace = info_span!("pay", order = 17).in_scope(|| {
+        info!(amount = 12.5, "paid");
+        propagation::current_trace_id().unwrap()
+    });
+    // Several rounds of export, whose own events would come back in later rounds.
+    std::thread::sleep(Duration::from_millis(300));
+    info!("last");
+    assert!(guard.shutdown(Duration::from_secs(10)), "all was handed over");
+
+    let spans: Vec<_> =
+        collector.traces.lock().unwrap().iter().flat_map(|r| r.resource_spans.clone()).collect();
+    let service =
+        spans[0].resource.as_ref().unwrap().attributes.iter().find(|kv| kv.key == "service.name").unwrap();
+    assert!(format!("{:?}", service.value).contains("checkout"));
+    let spans: Vec<_> = spans.iter().flat_map(|rs| &rs.scope_spans).flat_map(|ss| &ss.spans).collect();
+    assert_eq!(spans.len(), 1);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!((spans[0].name.as_str(), hex(&spans[0].trace_id)), ("pay", trace.clone()));
+
+    let logs = collector.logs.lock().unwrap();
+    let records: Vec<_> = logs.iter().flat_map(|r| &r.resource_logs).flat_map(|rl| &rl.scope_logs).collect();
+    let records: Vec<_> = records.iter().flat_map(|sl| &sl.log_records).collect();
+    let bodies: Vec<String> = records.iter().map(|record| format!("{:?}", record.body)).collect();
+    assert_eq!(records.len(), 2, "{bodies:?}");
+    assert!(bodies[0].contains("paid") && bodies[1].contains("last"), "{bodies:?}");
+    assert_eq!((hex(&records[0].trace_id), hex(&records[0].span_id)), (trace, hex(&spans[0].span_id)));
+    assert_eq!(
+        (records[0].severity_text.as_str(), records[0].attributes[0].key.as_str()),
+        ("INFO", "amount")
+    );
+    assert_eq!(captured.json().len(), 2, "{}", captured.text());
 }
 
 /// A collector that refuses connections, and one that takes them and never answers.
@@ -167,6 +278,10 @@ fn a_dead_collector_costs_nothing_but_the_data() {
         let ending = Instant::now();
         assert!(!guard.shutdown(Duration::from_secs(1)));
         assert!(ending.elapsed() < Duration::from_secs(3), "ending took {:?}", ending.elapsed());
-        assert_eq!(captured.json().len() as u64, EVENTS, "the application's log holds its own lines and no others");
+        assert_eq!(
+            captured.json().len() as u64,
+            EVENTS,
+            "the application's log holds its own lines and no others"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt8Type, UInt32Type};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, RecordBatch, UInt32Array};
 use arrow_schema::ArrowError;
 use bytes::Bytes;
 use hashbrown::HashSet;
@@ -107,11 +107,11 @@ impl Piece {
             fixed64(&mut w, 8, start.value(row).wrapping_add(duration.value(row)) as u64);
             let order = order.is_valid(row).then(|| orders.value(order.keys().value(row) as usize));
             attributes.write(&mut w, row, order);
-            varint(&mut w, 10, dropped_attributes.value(row).into());
+            varint(&mut w, 10, number_at(dropped_attributes, row));
             write_events(&mut w, events, row, start.value(row));
-            varint(&mut w, 12, dropped_events.value(row).into());
+            varint(&mut w, 12, number_at(dropped_events, row));
             write_links(&mut w, links, row);
-            varint(&mut w, 14, dropped_links.value(row).into());
+            varint(&mut w, 14, number_at(dropped_links, row));
             w.message(15, |w| {
                 w.string(2, if status_message.is_valid(row) { status_message.value(row) } else { "" });
                 varint(w, 3, status.value(row).into());
@@ -150,6 +150,11 @@ fn wrong_type() -> ArrowError {
 
 fn text_at(texts: &arrow_array::StringArray, key: i32) -> String {
     texts.value(key as usize).to_owned()
+}
+
+/// Null counts as zero.
+fn number_at(numbers: &UInt32Array, row: usize) -> u64 {
+    if numbers.is_valid(row) { numbers.value(row).into() } else { 0 }
 }
 
 fn varint(w: &mut Writer, field: u32, n: u64) {
@@ -237,7 +242,7 @@ fn write_events(w: &mut Writer, list: &arrow_array::ListArray, row: usize, start
             fixed64(w, 1, start.wrapping_add(time.value(at)) as u64);
             w.string(2, name.value(at));
             attributes.row(at).for_each(|(name, value)| write_attribute(w, 3, name, value));
-            varint(w, 4, dropped.value(at).into());
+            varint(w, 4, number_at(dropped, at));
         });
     }
 }
@@ -258,7 +263,7 @@ fn write_links(w: &mut Writer, list: &arrow_array::ListArray, row: usize) {
             }
             w.string(3, if state.is_valid(at) { state.value(at) } else { "" });
             attributes.row(at).for_each(|(name, value)| write_attribute(w, 4, name, value));
-            varint(w, 5, dropped.value(at).into());
+            varint(w, 5, number_at(dropped, at));
             if flags.is_valid(at) {
                 w.fixed32(6, flags.value(at));
             }

@@ -86,11 +86,6 @@ impl Head {
         self.inner.read().next.len() as u64
     }
 
-    /// Number of traces.
-    pub(crate) fn traces(&self) -> usize {
-        self.inner.read().traces.len()
-    }
-
     /// First start and last end, ns; none while empty.
     pub(crate) fn time_range(&self) -> Option<(i64, i64)> {
         let inner = self.inner.read();

@@ -172,11 +172,6 @@ impl Index {
         self.offsets[trace]..self.offsets[trace + 1]
     }
 
-    /// Which trace a row belongs to.
-    pub(crate) fn trace_at(&self, row: u32) -> usize {
-        self.offsets.partition_point(|first| *first <= row).saturating_sub(1)
-    }
-
     /// Where a trace may be: at most one range in practice, more if fingerprints collide.
     pub(crate) fn find(&self, print: u32) -> impl Iterator<Item = usize> {
         self.fingerprints.iter().enumerate().filter(move |(_, p)| **p == print).map(|(i, _)| i)
@@ -197,11 +192,6 @@ impl Index {
         let columns = self.columns(name);
         let usages = self.keys.get(Scope::Span, name);
         usages.iter().any(|u| !columns.iter().any(|c| c.of == u.of)) || self.keys.is_repeated(name)
-    }
-
-    /// Size in memory, for the cache.
-    pub(crate) fn bytes(&self) -> usize {
-        self.keys.bytes() + self.fingerprints.len() * 8
     }
 }
 
@@ -226,7 +216,6 @@ mod tests {
         for (i, (id, rows)) in traces.iter().enumerate() {
             assert!(index.find(fingerprint(id)).any(|t| t == i));
             assert_eq!(index.trace_rows(i), row..row + rows);
-            assert_eq!((index.trace_at(row), index.trace_at(row + rows - 1)), (i, i));
             row += rows;
         }
         assert_eq!(index.columns("http.method"), [column]);

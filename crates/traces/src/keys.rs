@@ -280,11 +280,6 @@ impl Keys {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Scope, &str, &[Usage])> {
         self.map.iter().map(|(Name(scope, name), key)| (*scope, &**name, key.usages.as_slice()))
     }
-
-    /// Rough size in memory.
-    pub(crate) fn bytes(&self) -> usize {
-        self.map.iter().map(|(name, key)| 96 + name.1.len() + key.usages.len() * 512).sum()
-    }
 }
 
 impl From<Vec<Listed>> for Keys {

@@ -111,11 +111,6 @@ impl Record {
         self.rows.len()
     }
 
-    /// Length of the request.
-    pub(crate) fn body_bytes(&self) -> usize {
-        self.body.len()
-    }
-
     /// First start and last end.
     pub(crate) fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
         let min = self.rows.iter().map(|r| r.start).min()?;

@@ -3,7 +3,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde_json::Value as Json;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use wire::otlp::{AnyValue, Attributes, Resource, Scope};
 use wire::proto::Writer;
 
@@ -117,74 +118,103 @@ pub(crate) struct Origin {
     pub schema_url: String,
 }
 
-/// Reads the text of [`resource_json`]. Text that is not such JSON (a damaged block) reads as empty.
-pub(crate) fn parse_resource(text: &str) -> Origin {
-    parse(text, |writer, json| {
-        attributes(writer, 1, &json["attributes"]);
-        dropped(writer, 2, json);
-    })
+/// The members of a resource or scope.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct OriginJson {
+    name: String,
+    version: String,
+    attributes: Vec<AttributeJson>,
+    dropped_attributes_count: u64,
+    schema_url: String,
 }
 
-/// Reads the text of [`scope_json`].
-pub(crate) fn parse_scope(text: &str) -> Origin {
-    parse(text, |writer, json| {
-        writer.string(1, json["name"].as_str().unwrap_or_default());
-        writer.string(2, json["version"].as_str().unwrap_or_default());
-        attributes(writer, 3, &json["attributes"]);
-        dropped(writer, 4, json);
-    })
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AttributeJson {
+    key: String,
+    value: ValueJson,
 }
 
-fn parse(text: &str, write: impl FnOnce(&mut Writer, &Json)) -> Origin {
-    let json: Json = serde_json::from_str(text).unwrap_or_default();
-    let mut writer = Writer::default();
-    write(&mut writer, &json);
-    let schema_url = json["schemaUrl"].as_str().unwrap_or_default().to_owned();
-    Origin { raw: writer.finish(), schema_url }
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ListJson<T> {
+    values: Vec<T>,
 }
 
-fn dropped(writer: &mut Writer, field: u32, json: &Json) {
-    if let Some(count) = json["droppedAttributesCount"].as_u64().filter(|n| *n > 0) {
-        writer.varint(field, count);
+/// An `AnyValue`: one member or none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ValueJson {
+    string_value: Option<String>,
+    bool_value: Option<bool>,
+    int_value: Option<String>,
+    /// As text: the JSON reader rounds.
+    double_value: Option<Box<RawValue>>,
+    array_value: Option<ListJson<ValueJson>>,
+    kvlist_value: Option<ListJson<AttributeJson>>,
+    bytes_value: Option<String>,
+}
+
+impl ValueJson {
+    fn write(&self, w: &mut Writer) {
+        if let Some(text) = &self.string_value {
+            w.bytes(1, text.as_bytes());
+        } else if let Some(b) = self.bool_value {
+            w.varint(2, b.into());
+        } else if let Some(n) = &self.int_value {
+            w.varint(3, n.parse::<i64>().unwrap_or_default() as u64);
+        } else if let Some(f) = &self.double_value {
+            w.fixed64(4, f.get().trim_matches('"').parse::<f64>().unwrap_or(f64::NAN).to_bits());
+        } else if let Some(list) = &self.array_value {
+            w.message(5, |w| list.values.iter().for_each(|v| w.message(1, |w| v.write(w))));
+        } else if let Some(list) = &self.kvlist_value {
+            w.message(6, |w| write_list(w, 1, &list.values));
+        } else if let Some(text) = &self.bytes_value {
+            w.bytes(7, &BASE64.decode(text).unwrap_or_default());
+        }
     }
 }
 
-fn attributes(writer: &mut Writer, field: u32, list: &Json) {
-    for attribute in list.as_array().into_iter().flatten() {
-        writer.message(field, |w| {
-            w.string(1, attribute["key"].as_str().unwrap_or_default());
-            any_value(w, 2, &attribute["value"]);
+fn write_list(w: &mut Writer, field: u32, list: &[AttributeJson]) {
+    for attribute in list {
+        w.message(field, |w| {
+            w.string(1, &attribute.key);
+            w.message(2, |w| attribute.value.write(w));
         });
     }
 }
 
-/// Writes a value's JSON as an `AnyValue` in field `field`.
-fn any_value(writer: &mut Writer, field: u32, json: &Json) {
-    writer.message(field, |w| any_value_members(w, json));
+/// Reads the text of [`resource_json`]. Text that is not such JSON (a damaged block) reads as empty.
+pub(crate) fn parse_resource(text: &str) -> Origin {
+    let json: OriginJson = serde_json::from_str(text).unwrap_or_default();
+    let mut w = Writer::default();
+    write_list(&mut w, 1, &json.attributes);
+    if json.dropped_attributes_count > 0 {
+        w.varint(2, json.dropped_attributes_count);
+    }
+    Origin { raw: w.finish(), schema_url: json.schema_url }
 }
 
-fn any_value_members(w: &mut Writer, json: &Json) {
-    let Some((name, value)) = json.as_object().and_then(|o| o.iter().next()) else { return };
-    match (name.as_str(), value) {
-        ("stringValue", Json::String(text)) => w.bytes(1, text.as_bytes()),
-        ("boolValue", Json::Bool(b)) => w.varint(2, (*b).into()),
-        ("intValue", Json::String(n)) => w.varint(3, n.parse::<i64>().unwrap_or_default() as u64),
-        ("doubleValue", Json::String(name)) => w.fixed64(4, name.parse().unwrap_or(f64::NAN).to_bits()),
-        ("doubleValue", number) => w.fixed64(4, number.as_f64().unwrap_or_default().to_bits()),
-        ("arrayValue", list) => w.message(5, |w| {
-            list["values"].as_array().into_iter().flatten().for_each(|v| any_value(w, 1, v));
-        }),
-        ("kvlistValue", list) => w.message(6, |w| attributes(w, 1, &list["values"])),
-        ("bytesValue", Json::String(text)) => w.bytes(7, &BASE64.decode(text).unwrap_or_default()),
-        _ => {}
+/// Reads the text of [`scope_json`].
+pub(crate) fn parse_scope(text: &str) -> Origin {
+    let json: OriginJson = serde_json::from_str(text).unwrap_or_default();
+    let mut w = Writer::default();
+    w.string(1, &json.name);
+    w.string(2, &json.version);
+    write_list(&mut w, 3, &json.attributes);
+    if json.dropped_attributes_count > 0 {
+        w.varint(4, json.dropped_attributes_count);
     }
+    Origin { raw: w.finish(), schema_url: json.schema_url }
 }
 
 /// The encoded `AnyValue` of a value's JSON.
 pub(crate) fn parse_value(text: &str) -> Vec<u8> {
-    let mut writer = Writer::default();
-    any_value_members(&mut writer, &serde_json::from_str(text).unwrap_or_default());
-    writer.finish()
+    let json: ValueJson = serde_json::from_str(text).unwrap_or_default();
+    let mut w = Writer::default();
+    json.write(&mut w);
+    w.finish()
 }
 
 #[cfg(test)]
@@ -206,7 +236,7 @@ mod tests {
         check(r#"{"intValue":"-9223372036854775808"}"#);
         check(r#"{"boolValue":false}"#);
         check(r#"{"doubleValue":-0.0}"#);
-        check(r#"{"doubleValue":1e300}"#);
+        check(r#"{"doubleValue":1e+300}"#);
         check(r#"{"doubleValue":"NaN"}"#);
         check(r#"{"doubleValue":"-Infinity"}"#);
         check(r#"{"bytesValue":"aGk="}"#);

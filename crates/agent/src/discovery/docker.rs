@@ -49,7 +49,7 @@ enum Reading {
 
 impl DockerDiscovery {
     /// A discovery that hands log files to the reading thread.
-    pub fn new(
+    pub(crate) fn new(
         job: DockerJob,
         files: SyncSender<Command>,
         positions: Arc<Positions>,
@@ -59,7 +59,7 @@ impl DockerDiscovery {
     }
 
     /// Lists containers until `stop`. An engine that is away is asked again at the next turn.
-    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<()> {
         let docker = connect(&self.job.config.host)?;
         let mut reading: HashMap<String, Reading> = HashMap::new();
         let mut readers: JoinSet<String> = JoinSet::new();

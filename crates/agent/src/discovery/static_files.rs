@@ -23,7 +23,7 @@ pub(crate) struct StaticTarget {
 
 impl StaticTarget {
     /// Prepares a target. `Ok(None)` if relabelling drops it or it is another host's.
-    pub fn new(job: usize, config: &StaticConfig, rules: &[Relabel], docker: bool) -> Result<Option<Self>, String> {
+    pub(crate) fn new(job: usize, config: &StaticConfig, rules: &[Relabel], docker: bool) -> Result<Option<Self>, String> {
         let labels: TargetLabels = config.labels.clone();
         let Some(labels) = relabel(rules, labels) else { return Ok(None) };
         let Some(path) = labels.get("__path__") else {
@@ -44,14 +44,14 @@ impl StaticTarget {
     }
 
     /// The files that match now.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let matching = self.roots.iter().filter_map(|root| glob::glob(root).ok()).flatten().flatten();
         let wanted = |path: &PathBuf| self.exclude.as_ref().is_none_or(|e| !e.matches_path(path));
         matching.filter(|path| wanted(path) && path.is_file()).collect()
     }
 
     /// Whether a path is one of the target's.
-    pub fn matches(&self, path: &std::path::Path) -> bool {
+    pub(crate) fn matches(&self, path: &std::path::Path) -> bool {
         self.globs.iter().any(|glob| glob.matches_path(path))
     }
 }

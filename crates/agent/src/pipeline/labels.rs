@@ -21,10 +21,6 @@ impl Labels {
             let source = source.as_str().filter(|s| !s.is_empty() && !source.is_null()).unwrap_or(label);
             sources.push((label.to_owned(), source.to_owned()));
         }
-        if sources.is_empty() {
-            problems.add(body.path(), "name at least one label");
-            return None;
-        }
         Some(Box::new(Self { sources }))
     }
 }

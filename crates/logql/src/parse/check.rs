@@ -54,7 +54,10 @@ fn check_metric(metric: &MetricExpr) -> Parsed<()> {
             model::regex::Regex::anchored(&replace.regex)
                 .map_err(|e| ParseError::Invalid(format!("invalid regex in label_replace: {e}")))?;
             if !model::is_label_name(&replace.dst) {
-                return invalid(format!("invalid destination label name in label_replace(): {}", replace.dst));
+                return invalid(format!(
+                    "invalid destination label name in label_replace(): {}",
+                    replace.dst
+                ));
             }
             check_metric(&replace.inner)
         }
@@ -70,13 +73,22 @@ fn check_range(range: &RangeAggregation) -> Parsed<()> {
     let op = range.op.as_str();
     let groups = matches!(
         range.op,
-        AvgOverTime | MinOverTime | MaxOverTime | StddevOverTime | StdvarOverTime | QuantileOverTime | FirstOverTime | LastOverTime
+        AvgOverTime
+            | MinOverTime
+            | MaxOverTime
+            | StddevOverTime
+            | StdvarOverTime
+            | QuantileOverTime
+            | FirstOverTime
+            | LastOverTime
     );
     if range.grouping.is_some() && !groups {
         return invalid(format!("grouping not allowed for {op} aggregation"));
     }
     match range.parameter {
-        None if range.op == QuantileOverTime => return invalid(format!("parameter required for operation {op}")),
+        None if range.op == QuantileOverTime => {
+            return invalid(format!("parameter required for operation {op}"));
+        }
         Some(value) if range.op != QuantileOverTime => {
             return invalid(format!("parameter {value} not supported for operation {op}"));
         }

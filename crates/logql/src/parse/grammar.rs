@@ -402,7 +402,9 @@ fn vector_parameter(op: VectorOp, text: Option<&str>) -> Parsed<Option<usize>> {
     match text {
         None if takes => invalid(format!("parameter required for operation {}", op.as_str())),
         None => Ok(None),
-        Some(text) if !takes => invalid(format!("unsupported parameter for operation {}({text},", op.as_str())),
+        Some(text) if !takes => {
+            invalid(format!("unsupported parameter for operation {}({text},", op.as_str()))
+        }
         Some(text) => match text.parse::<usize>() {
             Ok(0) => invalid(format!("invalid parameter (must be greater than 0) {}(0", op.as_str())),
             Ok(k) => Ok(Some(k)),
@@ -412,7 +414,13 @@ fn vector_parameter(op: VectorOp, text: Option<&str>) -> Parsed<Option<usize>> {
 }
 
 /// Joins two operands; operations between numbers are computed here.
-fn binary(op: BinaryOp, bool_modifier: bool, matching: Option<Matching>, left: Expr, right: Expr) -> Parsed<Expr> {
+fn binary(
+    op: BinaryOp,
+    bool_modifier: bool,
+    matching: Option<Matching>,
+    left: Expr,
+    right: Expr,
+) -> Parsed<Expr> {
     let leg = |side: &str, expr: Expr| match expr {
         Expr::Metric(metric) => Ok(metric),
         Expr::Log(log) => {

@@ -60,13 +60,35 @@ impl Kind {
 }
 
 const RESERVED: [&str; 24] = [
-    "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset", "unwrap", "and", "or", "unless", "json",
-    "logfmt", "regexp", "pattern", "unpack", "label_format", "line_format", "decolorize", "drop", "keep", "of", "variants",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "bool",
+    "offset",
+    "unwrap",
+    "and",
+    "or",
+    "unless",
+    "json",
+    "logfmt",
+    "regexp",
+    "pattern",
+    "unpack",
+    "label_format",
+    "line_format",
+    "decolorize",
+    "drop",
+    "keep",
+    "of",
+    "variants",
 ];
 
 const OPERATORS: [&str; 29] = [
-    "|=", "|~", "|>", "!=", "!~", "!>", "=~", "==", ">=", "<=", "=", ">", "<", "|", "{", "}", "(", ")", ",", "+", "-", "*", "/",
-    "%", "^", "[", "]", ".", ":",
+    "|=", "|~", "|>", "!=", "!~", "!>", "=~", "==", ">=", "<=", "=", ">", "<", "|", "{", "}", "(", ")", ",",
+    "+", "-", "*", "/", "%", "^", "[", "]", ".", ":",
 ];
 
 const FUNCTIONS: [&str; 6] = ["vector", "label_replace", "ip", "bytes", "duration", "duration_seconds"];
@@ -168,14 +190,20 @@ impl<'a> Lexer<'a> {
             c if c.is_ascii_digit() => self.quantity(0),
             '.' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) => self.quantity(0),
             '-' if rest[1..].starts_with("-strict") && !continues(&rest[8..]) => self.flag("--strict"),
-            '-' if rest[1..].starts_with("-keep-empty") && !continues(&rest[12..]) => self.flag("--keep-empty"),
-            '-' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) && run_duration(&rest[1..]).is_some() => self.quantity(1),
+            '-' if rest[1..].starts_with("-keep-empty") && !continues(&rest[12..]) => {
+                self.flag("--keep-empty")
+            }
+            '-' if rest[1..].starts_with(|c: char| c.is_ascii_digit())
+                && run_duration(&rest[1..]).is_some() =>
+            {
+                self.quantity(1)
+            }
             _ => match OPERATORS.into_iter().find(|op| rest.starts_with(op)) {
                 Some(op) => {
                     self.advance(op.len());
                     Kind::Word(op)
                 }
-                None => Kind::Broken(format!("syntax error: unexpected {first:?}").into()),
+                None => Kind::Broken("syntax error: unexpected IDENTIFIER".into()),
             },
         }
     }
@@ -217,7 +245,9 @@ impl<'a> Lexer<'a> {
 
     fn range(&mut self) -> Kind {
         let rest = self.rest();
-        let Some(end) = rest.find(']') else { return Kind::Broken("[missing closing ']' in duration".into()) };
+        let Some(end) = rest.find(']') else {
+            return Kind::Broken("[missing closing ']' in duration".into());
+        };
         let text = &rest[1..end];
         match prometheus_duration(text) {
             Ok(nanos) => {
@@ -256,7 +286,8 @@ fn opens(rest: &str) -> bool {
     }
     let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
     let word = &rest[..end];
-    (word.eq_ignore_ascii_case("by") || word.eq_ignore_ascii_case("without")) && rest[end..].trim_start().starts_with('(')
+    (word.eq_ignore_ascii_case("by") || word.eq_ignore_ascii_case("without"))
+        && rest[end..].trim_start().starts_with('(')
 }
 
 fn continues(rest: &str) -> bool {
@@ -265,7 +296,9 @@ fn continues(rest: &str) -> bool {
 
 /// The longest prefix that could be one quantity.
 fn run(rest: &str) -> &str {
-    &rest[..rest.find(|c: char| !(c == '.' || c == 'µ' || c == 'μ' || c.is_ascii_alphanumeric())).unwrap_or(rest.len())]
+    &rest[..rest
+        .find(|c: char| !(c == '.' || c == 'µ' || c == 'μ' || c.is_ascii_alphanumeric()))
+        .unwrap_or(rest.len())]
 }
 
 fn run_duration(rest: &str) -> Option<i64> {
@@ -304,10 +337,9 @@ fn prometheus_duration(text: &str) -> Result<i64, String> {
         if !unit.bytes().all(|b| b.is_ascii_alphabetic()) {
             return Err(invalid());
         }
-        let place = units
-            .iter()
-            .position(|(name, _)| *name == unit)
-            .ok_or_else(|| format!("unknown unit {} in duration {}", model::quote(unit), model::quote(text)))?;
+        let place = units.iter().position(|(name, _)| *name == unit).ok_or_else(|| {
+            format!("unknown unit {} in duration {}", model::quote(unit), model::quote(text))
+        })?;
         if place < next_unit {
             return Err(invalid());
         }

@@ -40,15 +40,22 @@ mod tests {
             let got = parse(query);
             let agrees = match (&got, &want.split(' ').collect::<Vec<_>>()[..]) {
                 (Ok(_), ["ok"]) => true,
-                (Err(ParseError::Invalid(text)), [kind]) => (*kind == "stage") == text.starts_with("stage '") && *kind != "ok",
+                (Err(ParseError::Invalid(text)), [kind]) => {
+                    (*kind == "stage") == text.starts_with("stage '") && *kind != "ok"
+                }
                 (Err(ParseError::At { line, column, message }), ["at", place, token @ ..]) => {
-                    let found = token.iter().all(|t| message.contains(&format!("unexpected {t}")) || message.starts_with(t));
+                    let found = token
+                        .iter()
+                        .all(|t| message.contains(&format!("unexpected {t}")) || message.starts_with(t));
                     format!("{line}:{column}") == *place && found
                 }
                 _ => false,
             };
             if !agrees {
-                wrong.push(format!("{query}: {} instead of {want}", got.map_or_else(|e| e.to_string(), |e| e.to_string())));
+                wrong.push(format!(
+                    "{query}: {} instead of {want}",
+                    got.map_or_else(|e| e.to_string(), |e| e.to_string())
+                ));
             }
         }
         assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
@@ -56,7 +63,9 @@ mod tests {
 
     #[test]
     fn deep_and_long_queries_are_refused() {
-        let nested = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(5000), close.repeat(5000));
+        let nested = |open: &str, inner: &str, close: &str| {
+            format!("{}{inner}{}", open.repeat(5000), close.repeat(5000))
+        };
         for query in [
             nested("(", "1", ")"),
             nested("sum(", "vector(1)", ")"),

@@ -231,7 +231,9 @@ impl Parser {
         let name = self.identifier()?;
         let Kind::Word(op) = *self.peek() else { return self.unexpected(&[]) };
         match (op, self.peek_second()) {
-            ("=" | "!=", Kind::Text(_)) | ("=~" | "!~", _) => Ok(LabelFilter::Match(self.matcher(name, &[])?)),
+            ("=" | "!=", Kind::Text(_)) | ("=~" | "!~", _) => {
+                Ok(LabelFilter::Match(self.matcher(name, &[])?))
+            }
             ("=" | "!=", Kind::Function("ip")) => {
                 self.advance();
                 Ok(LabelFilter::Ip { name, negated: op == "!=", pattern: self.ip()? })

@@ -13,11 +13,11 @@ use crate::error::EvalError;
 use crate::labels::LabelSet;
 use crate::matrix::{Line, Matrix};
 use crate::metric_query::{Leaf, MetricLimits};
-use crate::names::{NameId, Names};
+use crate::names::{ERROR, NameId, Names};
 use crate::needs::{MetadataNeeds, Needs};
 use crate::pipeline::{Pipeline, rows_between};
 use crate::row::{BatchView, Row, Wanted, own};
-use crate::stages::{LabelFilter, Stage, parse_float};
+use crate::stages::{LabelFilter, Stage, parse_bytes, parse_float};
 
 /// Which labels a series keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,8 @@ impl LeafPlan {
             }
         };
         let absent = range.op == RangeOp::AbsentOverTime;
-        let wanted = if absent { Wanted::All } else { wanted(&pipeline, &keep, unwrap, &filters, &mut names) };
+        let wanted =
+            if absent { Wanted::All } else { wanted(&pipeline, &keep, unwrap, &filters, &mut names) };
         names.fix();
         let windows = windows(range.range, range.offset);
         let (start, end) = windows.span();
@@ -115,7 +116,9 @@ impl LeafPlan {
             metadata: match &wanted {
                 Wanted::All => MetadataNeeds::All,
                 Wanted::Nothing => MetadataNeeds::Names(Vec::new()),
-                Wanted::Names(wanted) => MetadataNeeds::Names(wanted.iter().map(|id| names.text(*id).clone()).collect()),
+                Wanted::Names(wanted) => {
+                    MetadataNeeds::Names(wanted.iter().map(|id| names.text(*id).clone()).collect())
+                }
             },
             needles: pipeline.needles(),
         };
@@ -223,12 +226,14 @@ impl LeafState {
         let view = BatchView::new(batch, &mut self.names, &plan.leaf.needs.metadata);
         let bytes = matches!(plan.op, RangeOp::BytesOverTime | RangeOp::BytesRate);
         let lines = !batch.lines.is_empty();
-        if plan.pipeline.stages().is_empty() && plan.unwrap.is_none() && plan.keeps_stream_labels_only(&view) {
+        if plan.pipeline.stages().is_empty() && plan.unwrap.is_none() && plan.keeps_stream_labels_only(&view)
+        {
             let mut row = Row::new(&view, &plan.wanted);
             row.load(rows[0] as usize, &mut self.names);
             let place = self.place(&row, limits)?;
             for index in rows {
-                let value = if bytes && lines { batch.lines.value_length(index as usize) as f64 } else { 1.0 };
+                let value =
+                    if bytes && lines { batch.lines.value_length(index as usize) as f64 } else { 1.0 };
                 self.add(place, batch.timestamps.value(index as usize), value);
             }
         } else {
@@ -265,8 +270,11 @@ impl LeafState {
                 }
             }
             keep => {
-                let mut labels: Vec<(&str, &str)> =
-                    row.labels().filter(|(id, _)| keep.keeps(*id)).map(|(id, v)| (&**self.names.text(id), v)).collect();
+                let mut labels: Vec<(&str, &str)> = row
+                    .labels()
+                    .filter(|(id, _)| keep.keeps(*id))
+                    .map(|(id, v)| (&**self.names.text(id), v))
+                    .collect();
                 labels.sort_unstable();
                 for (name, value) in labels {
                     key.extend_from_slice(name.as_bytes());
@@ -284,7 +292,9 @@ impl LeafState {
                     return Err(EvalError::SeriesLimit(limits.max_inner_series));
                 }
                 let labels = match &plan.keep {
-                    Keep::By(labels) => own(&self.names, labels.iter().filter_map(|id| Some((*id, row.get(*id)?)))),
+                    Keep::By(labels) => {
+                        own(&self.names, labels.iter().filter_map(|id| Some((*id, row.get(*id)?))))
+                    }
                     keep => own(&self.names, row.labels().filter(|(id, _)| keep.keeps(*id))),
                 };
                 let labels = if matches!(plan.keep, Keep::By(_)) { labels.non_empty() } else { labels };
@@ -331,7 +341,11 @@ impl LeafState {
                 }
                 self.points += from.pieces.iter().map(|(_, piece)| piece.size()).sum::<usize>();
                 self.places.insert(key, self.series.len());
-                self.series.push(SeriesState { labels: from.labels.clone(), pieces: from.pieces.clone(), last: 0 });
+                self.series.push(SeriesState {
+                    labels: from.labels.clone(),
+                    pieces: from.pieces.clone(),
+                    last: 0,
+                });
                 continue;
             };
             let pieces = &mut self.series[to].pieces;
@@ -350,17 +364,25 @@ impl LeafState {
     }
 
     /// The series with their values at all steps.
-    pub(crate) fn finish(self) -> Result<Matrix, EvalError> {
+    pub(crate) fn finish(self, limits: &MetricLimits) -> Result<Matrix, EvalError> {
         let plan = &self.plan;
-        if plan.op == RangeOp::AbsentOverTime {
-            let present: Vec<u32> =
-                self.series.iter().flat_map(|s| plan.evaluate(s)).map(|(step, _)| step).collect();
-            let absent = (0..plan.windows.count as u32).filter(|step| !present.contains(step));
-            let line = Line { labels: plan.absent.clone(), points: absent.map(|step| (step, 1.0)).collect() };
-            return Matrix::from_lines(vec![line]);
+        let mut points = 0;
+        let mut lines = Vec::with_capacity(self.series.len());
+        for series in &self.series {
+            let line = Line { labels: series.labels.clone(), points: plan.evaluate(series) };
+            points += line.points.len();
+            if points > limits.max_points {
+                return Err(EvalError::Budget { what: "points", limit: limits.max_points });
+            }
+            lines.push(line);
         }
-        let line = |series: &SeriesState| Line { labels: series.labels.clone(), points: plan.evaluate(series) };
-        Matrix::from_lines(self.series.iter().map(line).collect())
+        if plan.op == RangeOp::AbsentOverTime {
+            let mut present = vec![false; plan.windows.count];
+            lines.iter().flat_map(|line| &line.points).for_each(|(step, _)| present[*step as usize] = true);
+            let absent = (0..).zip(present).filter(|(_, present)| !present).map(|(step, _)| (step, 1.0));
+            lines = vec![Line { labels: plan.absent.clone(), points: absent.collect() }];
+        }
+        Matrix::from_lines(lines)
     }
 }
 
@@ -373,8 +395,20 @@ impl LeafPlan {
         }
     }
 
+    /// Whether entries with this error are counted: parse errors are, if the query groups by labels and looks at `__error__`
+    /// (`sum by (app) (count_over_time({…} | json | __error__="JSONParserErr" [5m]))`).
+    fn counts_error(&self, kind: &str) -> bool {
+        let looked_at = matches!(&self.wanted, Wanted::Names(names) if names.contains(&ERROR));
+        looked_at && matches!(kind, "JSONParserErr" | "LogfmtParserErr")
+    }
+
     /// Runs the pipeline and takes the sample's value; `None` if there is no sample.
-    fn sample(&self, row: &mut Row<'_, '_>, names: &mut Names, bytes: bool) -> Result<Option<f64>, EvalError> {
+    fn sample(
+        &self,
+        row: &mut Row<'_, '_>,
+        names: &mut Names,
+        bytes: bool,
+    ) -> Result<Option<f64>, EvalError> {
         if !self.pipeline.run(row, names) {
             return Ok(None);
         }
@@ -396,9 +430,10 @@ impl LeafPlan {
             }
         }
         match row.error() {
-            Some(kind) if !row.preserves_error() => {
-                Err(EvalError::Pipeline { kind: kind.to_owned(), series: own(names, row.labels()).to_string() })
-            }
+            Some(kind) if !row.preserves_error() && !self.counts_error(kind) => Err(EvalError::Pipeline {
+                kind: kind.to_owned(),
+                series: own(names, row.labels()).to_string(),
+            }),
             _ => Ok(Some(value)),
         }
     }
@@ -417,7 +452,7 @@ impl Keep {
 fn convert(text: &str, conversion: Conversion) -> Result<f64, String> {
     match conversion {
         Conversion::Number => parse_float(text),
-        Conversion::Bytes => model::size::parse_humanized(text).map(|b| b as f64).map_err(|e| e.to_string()),
+        Conversion::Bytes => parse_bytes(text).map(|b| b as f64),
         Conversion::Duration | Conversion::DurationSeconds => {
             model::duration::parse_go(text).map(|nanos| nanos as f64 / 1e9).map_err(|e| e.to_string())
         }

@@ -38,7 +38,10 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(op: RangeOp, unwrapped: bool) -> Self {
         match op {
-            RangeOp::CountOverTime | RangeOp::BytesOverTime | RangeOp::BytesRate | RangeOp::AbsentOverTime => Self::Count,
+            RangeOp::CountOverTime
+            | RangeOp::BytesOverTime
+            | RangeOp::BytesRate
+            | RangeOp::AbsentOverTime => Self::Count,
             RangeOp::Rate if !unwrapped => Self::Count,
             RangeOp::Rate | RangeOp::SumOverTime => Self::Sum,
             RangeOp::AvgOverTime => Self::Mean,
@@ -119,7 +122,8 @@ impl Piece {
             }
             (Self::Values(a), Self::Values(b)) => a.extend_from_slice(b),
             (Self::Samples(a), Self::Samples(b)) => a.extend_from_slice(b),
-            (this @ Self::First(..), Self::First(time, value)) | (this @ Self::Last(..), Self::Last(time, value)) => {
+            (this @ Self::First(..), Self::First(time, value))
+            | (this @ Self::Last(..), Self::Last(time, value)) => {
                 this.add(*time, *value);
             }
             // Pieces of one leaf are of one kind.
@@ -156,7 +160,11 @@ impl Piece {
 /// The mean of `count` values, `value` the last of them; infinities stay what they are.
 fn add_to_mean(mean: f64, value: f64, count: f64) -> f64 {
     if mean.is_infinite() {
-        return if value.is_infinite() && (mean > 0.0) == (value > 0.0) || value.is_finite() { mean } else { mean + value };
+        return if value.is_infinite() && (mean > 0.0) == (value > 0.0) || value.is_finite() {
+            mean
+        } else {
+            mean + value
+        };
     }
     mean + (value / count - mean / count)
 }
@@ -190,7 +198,9 @@ fn quantile(q: f64, mut values: Vec<f64>) -> f64 {
 /// Increase of a counter (resets allowed for) per second of the range.
 fn counter_rate(mut samples: Vec<(i64, f64)>, range_seconds: f64) -> f64 {
     samples.sort_by_key(|(time, _)| *time);
-    let (Some(first), Some(last), true) = (samples.first(), samples.last(), samples.len() > 1) else { return 0.0 };
+    let (Some(first), Some(last), true) = (samples.first(), samples.last(), samples.len() > 1) else {
+        return 0.0;
+    };
     let resets: f64 = samples.windows(2).filter(|w| w[1].1 < w[0].1).map(|w| w[0].1).sum();
     let increase = last.1 - first.1 + resets;
     // The reference measures the observed span in microseconds but the range in seconds, which all but disables its extrapolation.
@@ -222,7 +232,10 @@ mod tests {
             merged.merge(&kind.piece(i as i64, *value));
         }
         let (one, other) = (piece.value(op, 0.5, 10.0), merged.value(op, 0.5, 10.0));
-        assert!((one - other).abs() < 1e-12 || one.is_nan() && other.is_nan() || one == other, "{op:?} {one} {other}");
+        assert!(
+            (one - other).abs() < 1e-12 || one.is_nan() && other.is_nan() || one == other,
+            "{op:?} {one} {other}"
+        );
         one
     }
 

@@ -20,7 +20,8 @@ fn number(addr: IpAddr) -> (bool, u128) {
 impl IpSet {
     pub(super) fn parse(pattern: &str) -> Option<Self> {
         if let Some((low, high)) = pattern.split_once('-') {
-            let ((v6, low), (other, high)) = (number(low.trim().parse().ok()?), number(high.trim().parse().ok()?));
+            let ((v6, low), (other, high)) =
+                (number(low.trim().parse().ok()?), number(high.trim().parse().ok()?));
             return (v6 == other && low <= high).then_some(Self { v6, low, high });
         }
         let (addr, bits) = match pattern.split_once('/') {

@@ -19,7 +19,14 @@ pub(super) fn run(row: &mut Row<'_, '_>, names: &mut Names) {
         return;
     }
     row.with_line(|line, row| {
-        let mut reader = Reader { scanner: Scanner::new(line.text), line, row, names, path: Vec::new(), unescaped: String::new() };
+        let mut reader = Reader {
+            scanner: Scanner::new(line.text),
+            line,
+            row,
+            names,
+            path: Vec::new(),
+            unescaped: String::new(),
+        };
         if let Err(Stop::Fault(fault)) = reader.object(0) {
             row.fail("JSONParserErr", Some(fault));
         }
@@ -95,12 +102,157 @@ impl<'b> Reader<'_, '_, '_, 'b> {
 pub(super) fn text<'b>(line: &Line<'_, 'b>, value: Value, row: &mut Row<'_, 'b>) -> Text<'b> {
     match value {
         Value::Null => Text::Batch(""),
-        Value::Scalar { start, end } | Value::Object { start, end } | Value::Array { start, end } => line.slice(start, end),
-        Value::String { start, end, escaped: false } if !line.text[start..end].contains('\u{fffd}') => line.slice(start, end),
+        Value::Scalar { start, end } | Value::Object { start, end } | Value::Array { start, end } => {
+            line.slice(start, end)
+        }
+        Value::String { start, end, escaped: false } if !line.text[start..end].contains('\u{fffd}') => {
+            line.slice(start, end)
+        }
         Value::String { start, end, .. } => {
             let raw = line.text[start..end].replace('\u{fffd}', " ");
             let made = row.make_with(|out| if unescape(&raw, out) { Ok(()) } else { Err(()) });
             made.unwrap_or(Text::Batch(""))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow_array::{Int64Array, StringArray};
+    use model::Labels;
+    use proptest::prelude::*;
+    use serde_json::Value as Json;
+
+    use super::*;
+    use crate::batch::{EntryBatch, Metadata};
+    use crate::needs::MetadataNeeds;
+    use crate::row::{BatchView, Wanted};
+
+    /// The labels that the stage makes of a line.
+    fn parse(line: &str, wanted: Option<&[&str]>) -> BTreeMap<String, String> {
+        let batch = EntryBatch {
+            labels: Labels::from_pairs([("app", "x")]),
+            timestamps: Int64Array::from(vec![0]),
+            lines: StringArray::from(vec![line]),
+            metadata: Metadata::empty(),
+        };
+        let mut names = Names::new();
+        let wanted =
+            wanted.map_or(Wanted::All, |wanted| Wanted::Names(wanted.iter().map(|n| names.id(n)).collect()));
+        let view = BatchView::new(&batch, &mut names, &MetadataNeeds::All);
+        let mut row = Row::new(&view, &wanted);
+        row.load(0, &mut names);
+        run(&mut row, &mut names);
+        row.parsed_labels().map(|(id, value)| (names.text(id).to_string(), value.to_owned())).collect()
+    }
+
+    fn check(line: &str, want: &[(&str, &str)]) {
+        let want: BTreeMap<String, String> =
+            want.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        assert_eq!(parse(line, None), want, "{line}");
+    }
+
+    #[test]
+    fn members() {
+        check(r#"{"app":"z","n":{"v":1},"t":[1]}"#, &[("app_extracted", "z"), ("n_v", "1")]);
+        check(
+            r#"{"a":"1","a":"2","b":true,"c":null,"d":-1.50,"e":"x\ty"}"#,
+            &[("a", "1"), ("b", "true"), ("d", "-1.50"), ("e", "x\ty")],
+        );
+        check(
+            r#"{"a":{"b":{"c":1}},"1x":2,"y z":3} trailing"#,
+            &[("a_b_c", "1"), ("_1x", "2"), ("y_z", "3")],
+        );
+        check("{}", &[]);
+    }
+
+    #[test]
+    fn faults() {
+        let error = |details| [("__error__", "JSONParserErr"), ("__error_details__", details)];
+        check("not json", &error(MALFORMED_OBJECT));
+        check("[1]", &error(MALFORMED_OBJECT));
+        check("", &error(MALFORMED_OBJECT));
+        let with = |label: (&'static str, &'static str), details| [&[label][..], &error(details)].concat();
+        check(r#"{"a":1,"b":{"c":2"#, &with(("a", "1"), MALFORMED_OBJECT));
+        check(r#"{"a":1,"b":[2"#, &with(("a", "1"), "Value is array, but can't find closing ']' symbol"));
+        check(r#"{"a":1,"b":"2"#, &with(("a", "1"), "Value is string, but can't find closing '\"' symbol"));
+        check(r#"{"a":1,"b":f"#, &with(("a", "1"), "Unknown value type"));
+        check(r#"{"a":1,"b":"#, &with(("a", "1"), "Malformed JSON error"));
+        check(r#"{"b":{"c":2,"d":x},"e":1}"#, &with(("b_c", "2"), "Unknown value type"));
+    }
+
+    #[test]
+    fn reading_stops_when_all_is_found() {
+        assert_eq!(parse(r#"{"a":1,"b":2,"c":"#, Some(&["b"])).len(), 1);
+        assert!(parse(r#"{"a":1,"c":"#, Some(&["b"])).contains_key("__error__"));
+    }
+
+    fn json() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::from),
+            any::<i64>().prop_map(Json::from),
+            (-1e9..1e9).prop_map(Json::from),
+            any::<String>().prop_map(Json::from),
+        ];
+        let value = leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+                proptest::collection::btree_map("[a-z\"\\\\é]{1,4}", inner, 0..4)
+                    .prop_map(|m| Json::Object(m.into_iter().collect())),
+            ]
+        });
+        proptest::collection::btree_map("[a-z]{1,4}", value, 0..6)
+            .prop_map(|m| Json::Object(m.into_iter().collect()))
+    }
+
+    /// What the stage should make of a valid object.
+    fn flatten(path: &str, json: &Json, out: &mut BTreeMap<String, String>) {
+        match json {
+            Json::Object(members) => {
+                for (key, value) in members {
+                    let key: String = key
+                        .bytes()
+                        .map(|b| if b.is_ascii_alphanumeric() { b as char } else { '_' })
+                        .collect();
+                    let path = if path.is_empty() { key } else { format!("{path}_{key}") };
+                    flatten(&path, value, out);
+                }
+            }
+            Json::Array(_) | Json::Null => {}
+            Json::String(text) => {
+                drop(out.entry(path.to_owned()).or_insert_with(|| text.replace('\u{fffd}', " ")))
+            }
+            other => drop(out.entry(path.to_owned()).or_insert_with(|| other.to_string())),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_serde_json(json in json(), pretty in any::<bool>()) {
+            let line = if pretty { serde_json::to_string_pretty(&json).unwrap() } else { json.to_string() };
+            let mut want = BTreeMap::new();
+            flatten("", &json, &mut want);
+            if let Some(value) = want.remove("app") {
+                want.entry("app_extracted".to_owned()).or_insert(value);
+            }
+            prop_assert_eq!(parse(&line, None), want, "{}", line);
+        }
+
+        #[test]
+        fn cut_lines_neither_panic_nor_invent(json in json(), cut in any::<proptest::sample::Index>()) {
+            let line = json.to_string();
+            let mut at = cut.index(line.len());
+            while !line.is_char_boundary(at) {
+                at -= 1;
+            }
+            let (whole, part) = (parse(&line, None), parse(&line[..at], None));
+            for (name, value) in part.iter().filter(|(name, _)| !name.starts_with("__error")) {
+                // A number may be cut short.
+                prop_assert!(whole.get(name).is_some_and(|w| w.starts_with(value.as_str())), "{} {}", name, value);
+            }
         }
     }
 }

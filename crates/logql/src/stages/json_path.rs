@@ -20,8 +20,9 @@ enum Step {
 impl JsonPaths {
     pub(super) fn compile(extractions: &[Extraction], names: &mut Names) -> Result<Self, StageError> {
         let path = |e: &Extraction| {
-            let steps = parse(&e.expression)
-                .ok_or_else(|| StageError::Stage(format!("cannot parse expression [{}]: invalid json path", e.expression)))?;
+            let steps = parse(&e.expression).ok_or_else(|| {
+                StageError::Stage(format!("cannot parse expression [{}]: invalid json path", e.expression))
+            })?;
             Ok((names.id(&e.label), steps))
         };
         Ok(Self(extractions.iter().map(path).collect::<Result<_, _>>()?))
@@ -39,7 +40,8 @@ impl JsonPaths {
                 if !row.wants(name) {
                     continue;
                 }
-                let value = find(Scanner::new(line.text), path).map_or(Text::Batch(""), |value| text(&line, value, row));
+                let value = find(Scanner::new(line.text), path)
+                    .map_or(Text::Batch(""), |value| text(&line, value, row));
                 row.set(name, value);
             }
         });

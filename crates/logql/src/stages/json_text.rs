@@ -18,14 +18,27 @@ const UNKNOWN_VALUE: Fault = "Unknown value type";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Value {
     /// Between the quotes.
-    String { start: usize, end: usize, escaped: bool },
+    String {
+        start: usize,
+        end: usize,
+        escaped: bool,
+    },
     /// Number or boolean.
-    Scalar { start: usize, end: usize },
+    Scalar {
+        start: usize,
+        end: usize,
+    },
     Null,
     /// From brace to brace.
-    Object { start: usize, end: usize },
+    Object {
+        start: usize,
+        end: usize,
+    },
     /// From bracket to bracket.
-    Array { start: usize, end: usize },
+    Array {
+        start: usize,
+        end: usize,
+    },
 }
 
 /// A place in a JSON text.
@@ -250,7 +263,8 @@ mod tests {
 
     #[test]
     fn values() {
-        let check = |text: &str, want: Result<Value, Fault>| assert_eq!(Scanner::new(text).value(), want, "{text}");
+        let check =
+            |text: &str, want: Result<Value, Fault>| assert_eq!(Scanner::new(text).value(), want, "{text}");
         check(r#" "a\"b" "#, Ok(Value::String { start: 2, end: 6, escaped: true }));
         check(r#"{"a":"}"}x"#, Ok(Value::Object { start: 0, end: 9 }));
         check("[1,[2]] ", Ok(Value::Array { start: 0, end: 7 }));

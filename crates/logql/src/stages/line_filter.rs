@@ -31,16 +31,21 @@ impl LineFilter {
             let text = match operand {
                 LineOperand::Ip(pattern) if alone => {
                     if !matches!(filter.op, LineOp::Contains | LineOp::NotContains) {
-                        return Err(StageError::Stage("ip: filter supports only \"|=\" and \"!=\"".to_owned()));
+                        return Err(StageError::Stage(
+                            "ip: filter supports only \"|=\" and \"!=\"".to_owned(),
+                        ));
                     }
-                    let invalid = || StageError::Stage(format!("ip: invalid pattern: {}", model::quote(pattern)));
+                    let invalid =
+                        || StageError::Stage(format!("ip: invalid pattern: {}", model::quote(pattern)));
                     return IpSet::parse(pattern).map(Test::Ip).ok_or_else(invalid);
                 }
                 // In a chain an address pattern is nothing but its text.
                 LineOperand::Ip(text) | LineOperand::Text(text) => text,
             };
             Ok(match filter.op {
-                LineOp::Contains | LineOp::NotContains => Test::Contains(memmem::Finder::new(text).into_owned()),
+                LineOp::Contains | LineOp::NotContains => {
+                    Test::Contains(memmem::Finder::new(text).into_owned())
+                }
                 LineOp::Regex | LineOp::NotRegex => {
                     let regex = Regex::new(text).map_err(|e| StageError::Stage(e.to_string()))?;
                     let literal = regex.required_literal().map(|l| memmem::Finder::new(l).into_owned());
@@ -76,7 +81,9 @@ impl LineFilter {
             return;
         }
         match test {
-            Test::Contains(finder) => out.extend(std::str::from_utf8(finder.needle()).ok().map(str::to_owned)),
+            Test::Contains(finder) => {
+                out.extend(std::str::from_utf8(finder.needle()).ok().map(str::to_owned))
+            }
             Test::Regex { literal: Some(finder), .. } => {
                 out.extend(std::str::from_utf8(finder.needle()).ok().map(str::to_owned));
             }

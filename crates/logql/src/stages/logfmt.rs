@@ -15,7 +15,12 @@ pub(crate) struct Logfmt {
 }
 
 impl Logfmt {
-    pub(super) fn compile(strict: bool, keep_empty: bool, extractions: &[Extraction], names: &mut Names) -> Self {
+    pub(super) fn compile(
+        strict: bool,
+        keep_empty: bool,
+        extractions: &[Extraction],
+        names: &mut Names,
+    ) -> Self {
         let extractions = extractions.iter().map(|e| (names.id(&e.label), e.expression.clone())).collect();
         Self { strict, keep_empty, extractions }
     }
@@ -66,7 +71,9 @@ impl Logfmt {
             match pair {
                 Ok(pair) => {
                     let key = &line.text[pair.key.0..pair.key.1];
-                    for (slot, _) in found.iter_mut().zip(&self.extractions).filter(|(s, (_, k))| s.is_none() && k == key) {
+                    for (slot, _) in
+                        found.iter_mut().zip(&self.extractions).filter(|(s, (_, k))| s.is_none() && k == key)
+                    {
                         *slot = pair.value.text(&line, row);
                     }
                 }
@@ -118,7 +125,9 @@ impl PairValue {
 
     fn text<'b>(self, line: &Line<'_, 'b>, row: &mut Row<'_, 'b>) -> Option<Text<'b>> {
         match self {
-            Self::Plain(start, end) if !line.text[start..end].contains('\u{fffd}') => Some(line.slice(start, end)),
+            Self::Plain(start, end) if !line.text[start..end].contains('\u{fffd}') => {
+                Some(line.slice(start, end))
+            }
             Self::Plain(start, end) => Some(row.make(&line.text[start..end].replace('\u{fffd}', " "))),
             Self::Escaped(start, end) => {
                 let raw = line.text[start..end].replace('\u{fffd}', " ");
@@ -139,7 +148,10 @@ impl Reader<'_> {
         let bytes = self.text.as_bytes();
         self.at += bytes[self.at..].iter().position(|b| *b > b' ')?;
         let start = self.at;
-        let end = bytes[start..].iter().position(|b| *b <= b' ' || matches!(b, b'=' | b'"')).map_or(bytes.len(), |n| start + n);
+        let end = bytes[start..]
+            .iter()
+            .position(|b| *b <= b' ' || matches!(b, b'=' | b'"'))
+            .map_or(bytes.len(), |n| start + n);
         self.at = end;
         let key = (start, end);
         let empty = PairValue::Plain(end, end);
@@ -161,7 +173,10 @@ impl Reader<'_> {
     fn plain(&mut self) -> Result<PairValue, Fault> {
         let bytes = self.text.as_bytes();
         let start = self.at;
-        let end = bytes[start..].iter().position(|b| *b <= b' ' || matches!(b, b'=' | b'"')).map_or(bytes.len(), |n| start + n);
+        let end = bytes[start..]
+            .iter()
+            .position(|b| *b <= b' ' || matches!(b, b'=' | b'"'))
+            .map_or(bytes.len(), |n| start + n);
         self.at = end;
         match bytes.get(end) {
             Some(b @ (b'=' | b'"')) => Err(Fault::Unexpected(end + 1, *b as char)),
@@ -185,7 +200,11 @@ impl Reader<'_> {
                     return Ok(PairValue::Plain(start, end));
                 }
                 let valid = unescape(&self.text[start..end], &mut String::new());
-                return if valid { Ok(PairValue::Escaped(start, end)) } else { Err(Fault::InvalidQuoted(self.at + 1)) };
+                return if valid {
+                    Ok(PairValue::Escaped(start, end))
+                } else {
+                    Err(Fault::InvalidQuoted(self.at + 1))
+                };
             }
             escaped = true;
             at += found + 2;
@@ -222,7 +241,10 @@ mod tests {
             out
         };
         assert_eq!(read(r#"a=1 b= c d="x y" e="q\"r""#), ["a=1", "b=", "c=", "d=x y", r#"e=q\"r"#]);
-        assert_eq!(read(r#"a=1 bad"quote=1 c=2"#), ["a=1", r#"logfmt syntax error at pos 8 : unexpected '"'"#, "c=2"]);
+        assert_eq!(
+            read(r#"a=1 bad"quote=1 c=2"#),
+            ["a=1", r#"logfmt syntax error at pos 8 : unexpected '"'"#, "c=2"]
+        );
         assert_eq!(read(r#"a="x"#), ["logfmt syntax error at pos 5 : unterminated quoted value"]);
         assert_eq!(read("=x y=1"), ["logfmt syntax error at pos 1 : unexpected '='", "y=1"]);
     }

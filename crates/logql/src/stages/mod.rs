@@ -17,7 +17,7 @@ use crate::error::EvalError;
 use crate::names::Names;
 use crate::row::Row;
 
-pub(crate) use label_filter::{LabelFilter, parse_float};
+pub(crate) use label_filter::{LabelFilter, parse_bytes, parse_float};
 pub(crate) use line_filter::LineFilter;
 
 /// Why a stage cannot be built.
@@ -68,7 +68,9 @@ impl Stage {
             ast::Stage::Unpack => Self::Unpack,
             ast::Stage::LabelFilter(filter) => Self::LabelFilter(LabelFilter::compile(filter, names)?),
             ast::Stage::LineFormat(text) => Self::LineFormat(rewrite::LineFormat::compile(text, names)?),
-            ast::Stage::LabelFormat(formats) => Self::LabelFormat(rewrite::LabelFormat::compile(formats, names)?),
+            ast::Stage::LabelFormat(formats) => {
+                Self::LabelFormat(rewrite::LabelFormat::compile(formats, names)?)
+            }
             ast::Stage::Decolorize => Self::Decolorize(rewrite::Decolorize::compile()?),
             ast::Stage::Drop(selections) => Self::Drop(rewrite::Selection::compile(selections, names)),
             ast::Stage::Keep(selections) => Self::Keep(rewrite::Selection::compile(selections, names)),

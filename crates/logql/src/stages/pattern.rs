@@ -63,7 +63,9 @@ impl PatternFilter {
                 Part::Literal(text) => literals.push(memmem::Finder::new(text).into_owned()),
                 Part::Capture(name) if name.is_empty() => {}
                 Part::Capture(name) => {
-                    return Err(StageError::Stage(format!("named captures are not allowed in line filters: <{name}>")));
+                    return Err(StageError::Stage(format!(
+                        "named captures are not allowed in line filters: <{name}>"
+                    )));
                 }
             }
         }
@@ -149,7 +151,9 @@ impl PatternParser {
                 return;
             }
             for (name, end) in &self.captures {
-                let found = end.as_ref().and_then(|end| Some((end.find(&line.text.as_bytes()[at..])?, end.needle().len())));
+                let found = end
+                    .as_ref()
+                    .and_then(|end| Some((end.find(&line.text.as_bytes()[at..])?, end.needle().len())));
                 let stop = found.map_or(line.text.len(), |(found, _)| at + found);
                 if let Some(name) = name {
                     let name = row.parsed_name(*name, names);

@@ -43,7 +43,8 @@ impl Regexp {
             for (group, name) in &self.groups {
                 let name = row.parsed_name(*name, names);
                 if row.accepts(name) {
-                    let value = captures.get(*group).map_or(Text::Batch(""), |(start, end)| line.slice(start, end));
+                    let value =
+                        captures.get(*group).map_or(Text::Batch(""), |(start, end)| line.slice(start, end));
                     row.add(name, value);
                 }
             }

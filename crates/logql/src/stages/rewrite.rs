@@ -15,7 +15,8 @@ pub(crate) struct LineFormat(Template);
 
 impl LineFormat {
     pub(super) fn compile(text: &str, _names: &mut Names) -> Result<Self, StageError> {
-        let template = Template::parse(text, "line").map_err(|e| StageError::Stage(format!("invalid line template: {e}")))?;
+        let template = Template::parse(text, "line")
+            .map_err(|e| StageError::Stage(format!("invalid line template: {e}")))?;
         Ok(Self(template))
     }
 
@@ -52,7 +53,9 @@ impl LabelFormat {
             }
             if out.iter().any(|(other, _)| *other == id) {
                 let name = &format.label;
-                return Err(StageError::Stage(format!("multiple label name '{name}' not allowed in a single format operation")));
+                return Err(StageError::Stage(format!(
+                    "multiple label name '{name}' not allowed in a single format operation"
+                )));
             }
             let source = match &format.source {
                 FormatSource::Label(name) => Source::Label(names.id(name)),
@@ -166,7 +169,9 @@ impl Selection {
 
     pub(super) fn keep(&self, row: &mut Row<'_, '_>) {
         row.retain(|_, id, value| {
-            self.0.iter().any(|(name, matcher)| *name == id && matcher.as_ref().is_none_or(|m| m.matches(value)))
+            self.0
+                .iter()
+                .any(|(name, matcher)| *name == id && matcher.as_ref().is_none_or(|m| m.matches(value)))
         });
     }
 

@@ -46,8 +46,9 @@ pub(super) fn subtract(a: f64, b: f64) -> f64 {
 }
 
 pub(super) fn multiply(a: f64, b: f64) -> f64 {
-    let exact =
-        |a: Decimal, b: Decimal| Some(Decimal { digits: a.digits.checked_mul(b.digits)?, scale: a.scale + b.scale });
+    let exact = |a: Decimal, b: Decimal| {
+        Some(Decimal { digits: a.digits.checked_mul(b.digits)?, scale: a.scale + b.scale })
+    };
     compute(a, b, exact, a * b)
 }
 
@@ -58,7 +59,8 @@ pub(super) fn divide(a: f64, b: f64) -> Option<f64> {
     }
     let exact = |a: Decimal, b: Decimal| {
         // a/b with 16 digits after the point, rounded half away from zero.
-        let digits = a.digits.checked_mul(10_i128.checked_pow((DIVISION_SCALE + b.scale).checked_sub(a.scale)?)?)?;
+        let digits =
+            a.digits.checked_mul(10_i128.checked_pow((DIVISION_SCALE + b.scale).checked_sub(a.scale)?)?)?;
         let (quotient, rest) = (digits / b.digits, digits % b.digits);
         let up = rest.checked_mul(2)?.unsigned_abs() >= b.digits.unsigned_abs();
         let sign = if (digits < 0) == (b.digits < 0) { 1 } else { -1 };

@@ -33,7 +33,12 @@ struct Eval<'r, 'v, 'b> {
     depth: usize,
 }
 
-pub(super) fn run<'r>(parsed: &'r Parsed, row: &'r Row<'_, '_>, names: &'r Names, out: &mut String) -> Result<(), String> {
+pub(super) fn run<'r>(
+    parsed: &'r Parsed,
+    row: &'r Row<'_, '_>,
+    names: &'r Names,
+    out: &mut String,
+) -> Result<(), String> {
     let mut eval = Eval { parsed, row, names, variables: vec![("$", Value::Labels)], steps: 0, depth: 0 };
     match eval.list(&parsed.body, &Value::Labels, out) {
         Ok(()) | Err(Stop::Break | Stop::Continue) => Ok(()),
@@ -48,7 +53,9 @@ impl<'r> Eval<'r, '_, '_> {
         let column = before.len() - before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
         let name = self.parsed.name;
-        Err(Stop::Fault(format!("template: {name}:{line}:{column}: executing \"{name}\" at <{at}>: {problem}")))
+        Err(Stop::Fault(format!(
+            "template: {name}:{line}:{column}: executing \"{name}\" at <{at}>: {problem}"
+        )))
     }
 
     fn step(&mut self, pos: Pos, out: &str) -> Run<()> {
@@ -101,7 +108,11 @@ impl<'r> Eval<'r, '_, '_> {
                     None => Value::Nil,
                 };
                 let Some(body) = self.parsed.defines.get(&*call.name) else {
-                    return self.fault(call.pos, "template", &format!("template \"{}\" not defined", call.name));
+                    return self.fault(
+                        call.pos,
+                        "template",
+                        &format!("template \"{}\" not defined", call.name),
+                    );
                 };
                 self.step(call.pos, out)?;
                 self.depth += 1;
@@ -134,7 +145,11 @@ impl<'r> Eval<'r, '_, '_> {
             Value::List(list) => (0..).map(Value::Int).zip(list).collect(),
             Value::Map(map) => map.into_iter().map(|(key, value)| (Value::text(key), value)).collect(),
             other => {
-                return self.fault(branch.pipe.pos, "range", &format!("range can't iterate over {}", other.kind()));
+                return self.fault(
+                    branch.pipe.pos,
+                    "range",
+                    &format!("range can't iterate over {}", other.kind()),
+                );
             }
         };
         if items.is_empty() {
@@ -195,7 +210,12 @@ impl<'r> Eval<'r, '_, '_> {
         Ok(last.unwrap_or(Value::Nil))
     }
 
-    fn command(&mut self, command: &'r CommandNode, dot: &Value<'r>, last: Option<Value<'r>>) -> Run<Value<'r>> {
+    fn command(
+        &mut self,
+        command: &'r CommandNode,
+        dot: &Value<'r>,
+        last: Option<Value<'r>>,
+    ) -> Run<Value<'r>> {
         let Some((first, rest)) = command.args.split_first() else { return Ok(Value::Nil) };
         if let Expr::Identifier(pos, name) = first {
             return self.call(*pos, name, rest, dot, last);
@@ -207,7 +227,14 @@ impl<'r> Eval<'r, '_, '_> {
         self.expr(first, dot)
     }
 
-    fn call(&mut self, pos: Pos, name: &'r str, args: &'r [Expr], dot: &Value<'r>, last: Option<Value<'r>>) -> Run<Value<'r>> {
+    fn call(
+        &mut self,
+        pos: Pos,
+        name: &'r str,
+        args: &'r [Expr],
+        dot: &Value<'r>,
+        last: Option<Value<'r>>,
+    ) -> Run<Value<'r>> {
         let mut values = Vec::with_capacity(args.len() + 1);
         if matches!(name, "and" | "or") {
             // Arguments behind the deciding one are not evaluated.
@@ -263,10 +290,20 @@ impl<'r> Eval<'r, '_, '_> {
 
     fn fields<S: AsRef<str>>(&self, value: Value<'r>, fields: &[S], pos: Pos) -> Run<Value<'r>> {
         fields.iter().map(AsRef::as_ref).try_fold(value, |value, field| match value {
-            Value::Labels => Ok(Value::text(self.names.find(field).and_then(|id| self.row.get(id)).unwrap_or_default())),
+            Value::Labels => {
+                Ok(Value::text(self.names.find(field).and_then(|id| self.row.get(id)).unwrap_or_default()))
+            }
             Value::Map(mut map) => Ok(map.remove(field).unwrap_or(Value::Nil)),
-            Value::Nil => self.fault(pos, &format!(".{field}"), &format!("nil pointer evaluating interface {{}}.{field}")),
-            other => self.fault(pos, &format!(".{field}"), &format!("can't evaluate field {field} in type {}", other.kind())),
+            Value::Nil => self.fault(
+                pos,
+                &format!(".{field}"),
+                &format!("nil pointer evaluating interface {{}}.{field}"),
+            ),
+            other => self.fault(
+                pos,
+                &format!(".{field}"),
+                &format!("can't evaluate field {field} in type {}", other.kind()),
+            ),
         })
     }
 
@@ -274,7 +311,10 @@ impl<'r> Eval<'r, '_, '_> {
     fn made_map(&self, value: Value<'r>) -> Value<'r> {
         match value {
             Value::Labels => {
-                let pairs = self.row.labels().map(|(id, value)| (self.names.text(id).to_string(), Value::text(value)));
+                let pairs = self
+                    .row
+                    .labels()
+                    .map(|(id, value)| (self.names.text(id).to_string(), Value::text(value)));
                 Value::Map(pairs.collect::<BTreeMap<_, _>>())
             }
             value => value,
@@ -284,7 +324,8 @@ impl<'r> Eval<'r, '_, '_> {
 
 /// A node as it stands in the source, for error texts.
 fn node_text(expr: &Expr) -> String {
-    let fields = |fields: &[gotmpl::parse::SmolStr]| fields.iter().map(|f| format!(".{f}")).collect::<String>();
+    let fields =
+        |fields: &[gotmpl::parse::SmolStr]| fields.iter().map(|f| format!(".{f}")).collect::<String>();
     match expr {
         Expr::Dot(_) => ".".to_owned(),
         Expr::Nil(_) => "nil".to_owned(),

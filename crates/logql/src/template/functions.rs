@@ -8,6 +8,7 @@ use model::regex::Regex;
 
 use super::value::{Value, truncate};
 use super::{decimal, print, text};
+use crate::stages::parse_bytes;
 
 /// No function makes a text longer than this.
 pub(super) const MAX_LENGTH: usize = 4 << 20;
@@ -31,26 +32,91 @@ pub(super) struct Context<'r> {
 
 /// Function names with the least and greatest number of arguments.
 const FUNCTIONS: &[(&str, usize, usize)] = &[
-    ("__line__", 0, 0), ("__timestamp__", 0, 0), ("now", 0, 0),
-    ("ToLower", 1, 1), ("ToUpper", 1, 1), ("lower", 1, 1), ("upper", 1, 1), ("title", 1, 1),
-    ("Replace", 4, 4), ("replace", 3, 3),
-    ("Trim", 2, 2), ("TrimLeft", 2, 2), ("TrimRight", 2, 2), ("TrimPrefix", 2, 2), ("TrimSuffix", 2, 2), ("TrimSpace", 1, 1),
-    ("trim", 1, 1), ("trimAll", 2, 2), ("trimPrefix", 2, 2), ("trimSuffix", 2, 2),
-    ("regexReplaceAll", 3, 3), ("regexReplaceAllLiteral", 3, 3), ("count", 2, 2),
-    ("contains", 2, 2), ("hasPrefix", 2, 2), ("hasSuffix", 2, 2),
-    ("trunc", 2, 2), ("substr", 3, 3), ("repeat", 2, 2), ("indent", 2, 2), ("nindent", 2, 2),
-    ("alignLeft", 2, 2), ("alignRight", 2, 2),
-    ("b64enc", 1, 1), ("b64dec", 1, 1), ("urlencode", 1, 1), ("urldecode", 1, 1),
-    ("int", 1, 1), ("float64", 1, 1),
-    ("add", 0, MANY), ("sub", 2, 2), ("mul", 1, MANY), ("div", 2, 2), ("mod", 2, 2), ("max", 1, MANY), ("min", 1, MANY),
-    ("addf", 0, MANY), ("subf", 1, MANY), ("mulf", 1, MANY), ("divf", 1, MANY), ("maxf", 1, MANY), ("minf", 1, MANY),
-    ("ceil", 1, 1), ("floor", 1, 1), ("round", 2, 3),
-    ("bytes", 1, 1), ("duration", 1, 1), ("duration_seconds", 1, 1), ("fromJson", 1, 1),
-    ("date", 2, 2), ("toDate", 2, 2), ("toDateInZone", 3, 3),
-    ("unixEpoch", 1, 1), ("unixEpochMillis", 1, 1), ("unixEpochNanos", 1, 1), ("unixToTime", 1, 1), ("default", 2, 2),
-    ("eq", 2, MANY), ("ne", 2, 2), ("lt", 2, 2), ("le", 2, 2), ("gt", 2, 2), ("ge", 2, 2),
-    ("and", 1, MANY), ("or", 1, MANY), ("not", 1, 1), ("len", 1, 1), ("index", 1, MANY), ("slice", 1, 4),
-    ("print", 0, MANY), ("printf", 1, MANY), ("println", 0, MANY), ("html", 0, MANY), ("js", 0, MANY), ("urlquery", 0, MANY),
+    ("__line__", 0, 0),
+    ("__timestamp__", 0, 0),
+    ("now", 0, 0),
+    ("ToLower", 1, 1),
+    ("ToUpper", 1, 1),
+    ("lower", 1, 1),
+    ("upper", 1, 1),
+    ("title", 1, 1),
+    ("Replace", 4, 4),
+    ("replace", 3, 3),
+    ("Trim", 2, 2),
+    ("TrimLeft", 2, 2),
+    ("TrimRight", 2, 2),
+    ("TrimPrefix", 2, 2),
+    ("TrimSuffix", 2, 2),
+    ("TrimSpace", 1, 1),
+    ("trim", 1, 1),
+    ("trimAll", 2, 2),
+    ("trimPrefix", 2, 2),
+    ("trimSuffix", 2, 2),
+    ("regexReplaceAll", 3, 3),
+    ("regexReplaceAllLiteral", 3, 3),
+    ("count", 2, 2),
+    ("contains", 2, 2),
+    ("hasPrefix", 2, 2),
+    ("hasSuffix", 2, 2),
+    ("trunc", 2, 2),
+    ("substr", 3, 3),
+    ("repeat", 2, 2),
+    ("indent", 2, 2),
+    ("nindent", 2, 2),
+    ("alignLeft", 2, 2),
+    ("alignRight", 2, 2),
+    ("b64enc", 1, 1),
+    ("b64dec", 1, 1),
+    ("urlencode", 1, 1),
+    ("urldecode", 1, 1),
+    ("int", 1, 1),
+    ("float64", 1, 1),
+    ("add", 0, MANY),
+    ("sub", 2, 2),
+    ("mul", 1, MANY),
+    ("div", 2, 2),
+    ("mod", 2, 2),
+    ("max", 1, MANY),
+    ("min", 1, MANY),
+    ("addf", 0, MANY),
+    ("subf", 1, MANY),
+    ("mulf", 1, MANY),
+    ("divf", 1, MANY),
+    ("maxf", 1, MANY),
+    ("minf", 1, MANY),
+    ("ceil", 1, 1),
+    ("floor", 1, 1),
+    ("round", 2, 3),
+    ("bytes", 1, 1),
+    ("duration", 1, 1),
+    ("duration_seconds", 1, 1),
+    ("fromJson", 1, 1),
+    ("date", 2, 2),
+    ("toDate", 2, 2),
+    ("toDateInZone", 3, 3),
+    ("unixEpoch", 1, 1),
+    ("unixEpochMillis", 1, 1),
+    ("unixEpochNanos", 1, 1),
+    ("unixToTime", 1, 1),
+    ("default", 2, 2),
+    ("eq", 2, MANY),
+    ("ne", 2, 2),
+    ("lt", 2, 2),
+    ("le", 2, 2),
+    ("gt", 2, 2),
+    ("ge", 2, 2),
+    ("and", 1, MANY),
+    ("or", 1, MANY),
+    ("not", 1, 1),
+    ("len", 1, 1),
+    ("index", 1, MANY),
+    ("slice", 1, 4),
+    ("print", 0, MANY),
+    ("printf", 1, MANY),
+    ("println", 0, MANY),
+    ("html", 0, MANY),
+    ("js", 0, MANY),
+    ("urlquery", 0, MANY),
     ("call", 1, MANY),
 ];
 
@@ -67,7 +133,10 @@ impl Args<'_, '_> {
         match &self.0[i] {
             Value::Text(text) => Ok(text),
             Value::Nil => Err(Fault::Argument(i, "invalid value; expected string".to_owned())),
-            other => Err(Fault::Argument(i, format!("wrong type for value; expected string; got {}", other.kind()))),
+            other => Err(Fault::Argument(
+                i,
+                format!("wrong type for value; expected string; got {}", other.kind()),
+            )),
         }
     }
 
@@ -76,7 +145,9 @@ impl Args<'_, '_> {
             Value::Int(value) => Ok(*value),
             Value::Float(value) if value.fract() == 0.0 => Ok(truncate(*value)),
             Value::Nil => Err(Fault::Argument(i, "invalid value; expected int".to_owned())),
-            other => Err(Fault::Argument(i, format!("wrong type for value; expected int; got {}", other.kind()))),
+            other => {
+                Err(Fault::Argument(i, format!("wrong type for value; expected int; got {}", other.kind())))
+            }
         }
     }
 
@@ -90,7 +161,10 @@ impl Args<'_, '_> {
     fn time(&self, i: usize) -> Result<i64, Fault> {
         match &self.0[i] {
             Value::Time(nanos) => Ok(*nanos),
-            other => Err(Fault::Argument(i, format!("wrong type for value; expected time.Time; got {}", other.kind()))),
+            other => Err(Fault::Argument(
+                i,
+                format!("wrong type for value; expected time.Time; got {}", other.kind()),
+            )),
         }
     }
 
@@ -134,7 +208,11 @@ pub(super) fn call<'r>(name: &str, args: &[Value<'r>], context: &Context<'r>) ->
                 _ => text.trim_end_matches(cuts).to_owned(),
             })
         }
-        "trimAll" => Value::text(a.text(1)?.trim_matches(|c| args[0] != Value::Nil && a.text(0).is_ok_and(|cut| cut.contains(c))).to_owned()),
+        "trimAll" => Value::text(
+            a.text(1)?
+                .trim_matches(|c| args[0] != Value::Nil && a.text(0).is_ok_and(|cut| cut.contains(c)))
+                .to_owned(),
+        ),
         "TrimPrefix" => Value::text(a.text(0)?.strip_prefix(a.text(1)?).unwrap_or(a.text(0)?).to_owned()),
         "trimPrefix" => Value::text(a.text(1)?.strip_prefix(a.text(0)?).unwrap_or(a.text(1)?).to_owned()),
         "TrimSuffix" => Value::text(a.text(0)?.strip_suffix(a.text(1)?).unwrap_or(a.text(0)?).to_owned()),
@@ -210,7 +288,7 @@ pub(super) fn call<'r>(name: &str, args: &[Value<'r>], context: &Context<'r>) ->
             let cut = args.get(2).map_or(0.5, Value::to_float);
             Value::Float(if scaled.fract() >= cut { scaled.ceil() } else { scaled.floor() } / power)
         }
-        "bytes" => called(model::size::parse_humanized(a.text(0)?).map(|b| Value::Float(b as f64)).map_err(|e| e.to_string()))?,
+        "bytes" => called(parse_bytes(a.text(0)?).map(|b| Value::Float(b as f64)))?,
         "duration" | "duration_seconds" => {
             let nanos = model::duration::parse_go(a.text(0)?).map_err(|e| Fault::Call(e.to_string()))?;
             Value::Float(nanos as f64 / 1e9)
@@ -233,7 +311,13 @@ pub(super) fn call<'r>(name: &str, args: &[Value<'r>], context: &Context<'r>) ->
         "unixEpochMillis" => Value::text(a.time(0)?.div_euclid(1_000_000).to_string()),
         "unixEpochNanos" => Value::text(a.time(0)?.to_string()),
         "unixToTime" => called(unix_to_time(a.text(0)?))?,
-        "default" => if args[1].is_true(true) { args[1].clone() } else { args[0].clone() },
+        "default" => {
+            if args[1].is_true(true) {
+                args[1].clone()
+            } else {
+                args[0].clone()
+            }
+        }
         "eq" => {
             let equal = |other: &Value<'r>| args[0].equals(other).map_err(Fault::Call);
             let found = args[1..].iter().map(equal).collect::<Result<Vec<_>, _>>()?;
@@ -275,7 +359,11 @@ fn matches(regex: &Regex, text: &str) -> i64 {
         && let Some((start, end)) = regex.find_at(text, at)
     {
         count += 1;
-        at = if end > start { end } else { text[end..].chars().next().map_or(text.len() + 1, |c| end + c.len_utf8()) };
+        at = if end > start {
+            end
+        } else {
+            text[end..].chars().next().map_or(text.len() + 1, |c| end + c.len_utf8())
+        };
     }
     count
 }
@@ -301,7 +389,9 @@ fn unix_to_time<'r>(text: &str) -> Result<Value<'r>, String> {
 
 fn index<'r>(value: &Value<'r>, key: &Value<'r>) -> Result<Value<'r>, String> {
     let place = |length: usize| match key {
-        Value::Int(i) => usize::try_from(*i).ok().filter(|i| *i < length).ok_or_else(|| format!("index out of range: {i}")),
+        Value::Int(i) => {
+            usize::try_from(*i).ok().filter(|i| *i < length).ok_or_else(|| format!("index out of range: {i}"))
+        }
         other => Err(format!("cannot index slice/array with type {}", other.kind())),
     };
     match (value, key) {
@@ -322,9 +412,10 @@ fn slice<'r>(a: &Args<'_, 'r>) -> Result<Value<'r>, String> {
     };
     let bound = |i: usize, default: usize| match a.0.get(i) {
         None => Ok(default),
-        Some(Value::Int(value)) => {
-            usize::try_from(*value).ok().filter(|v| *v <= length).ok_or_else(|| format!("index out of range: {value}"))
-        }
+        Some(Value::Int(value)) => usize::try_from(*value)
+            .ok()
+            .filter(|v| *v <= length)
+            .ok_or_else(|| format!("index out of range: {value}")),
         Some(other) => Err(format!("cannot index slice/array with type {}", other.kind())),
     };
     let (from, to) = (bound(1, 0)?, bound(2, length)?);

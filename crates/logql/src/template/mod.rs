@@ -36,9 +36,11 @@ struct Parsed {
 impl Template {
     /// Parses a template; unknown functions are errors. `name` appears in error texts.
     pub(crate) fn parse(source: &str, name: &'static str) -> Result<Self, String> {
-        let (body, defines) =
-            Parser::with_name(Some(name), source, "{{", "}}").and_then(Parser::parse).map_err(|e| e.to_string())?;
-        let defines: HashMap<String, ListNode> = defines.into_iter().map(|d| (d.name.to_string(), d.body)).collect();
+        let (body, defines) = Parser::with_name(Some(name), source, "{{", "}}")
+            .and_then(Parser::parse)
+            .map_err(|e| e.to_string())?;
+        let defines: HashMap<String, ListNode> =
+            defines.into_iter().map(|d| (d.name.to_string(), d.body)).collect();
         let mut survey = Survey { labels: Some(Vec::new()), reads_line: false, unknown: None };
         survey.list(&body);
         defines.values().for_each(|body| survey.list(body));
@@ -169,8 +171,14 @@ mod tests {
         check("{{range $i, $c := (fromJson __line__).k}}{{$i}}={{$c}};{{end}}", "0=1;1=2.5;2=t;");
         check("{{range $k, $v := .}}{{$k}},{{end}}", "a,empty_,f,n,");
         check("{{$x := .n}}{{$x = add $x 1}}{{$x}}", "5");
-        check("{{eq .n \"4\"}} {{ne .n \"4\"}} {{and 1 0}} {{or 0 2}} {{not .a}} {{lt 1 2}}", "true false 0 2 false true");
-        check("{{len .a}} {{index . \"n\"}} {{slice .a 2}} {{printf \"%q %5d|%-4s|%05.1f\" .a 42 .n 2.25}}", "3 4 y \"x y\"    42|4   |002.2");
+        check(
+            "{{eq .n \"4\"}} {{ne .n \"4\"}} {{and 1 0}} {{or 0 2}} {{not .a}} {{lt 1 2}}",
+            "true false 0 2 false true",
+        );
+        check(
+            "{{len .a}} {{index . \"n\"}} {{slice .a 2}} {{printf \"%q %5d|%-4s|%05.1f\" .a 42 .n 2.25}}",
+            "3 4 y \"x y\"    42|4   |002.2",
+        );
         check("{{ .a | ToUpper | printf \"%s!\" }}", "X Y!");
         check("{{ 1500000.0 }} {{ 1.5 }} {{ 100000.0 }}", "1.5e+06 1.5 100000");
         check("{{define \"t\"}}[{{.}}]{{end}}{{template \"t\" .a}}", "[x y]");
@@ -183,18 +191,39 @@ mod tests {
     fn functions() {
         check("{{Replace .a \" \" \"-\" -1}} {{.a | replace \" \" \"_\"}}", "x-y x_y");
         check("{{trunc 1 .a}}|{{trunc -1 .a}}|{{substr 0 1 .a}}|{{substr -1 2 .a}}", "x|y|x|x ");
-        check("{{add 1 2 .n}} {{sub 5 1}} {{mul 2 3}} {{div 7 2}} {{mod 7 2}} {{max 1 .n}} {{min 1 .n}}", "7 4 6 3 1 4 1");
-        check("{{addf 0.1 0.2}} {{mulf .f 2}} {{divf 1 3}} {{round 1.2345 2}} {{int .f}} {{float64 .n}}", "0.3 5 0.3333333333333333 1.23 2 4");
+        check(
+            "{{add 1 2 .n}} {{sub 5 1}} {{mul 2 3}} {{div 7 2}} {{mod 7 2}} {{max 1 .n}} {{min 1 .n}}",
+            "7 4 6 3 1 4 1",
+        );
+        check(
+            "{{addf 0.1 0.2}} {{mulf .f 2}} {{divf 1 3}} {{round 1.2345 2}} {{int .f}} {{float64 .n}}",
+            "0.3 5 0.3333333333333333 1.23 2 4",
+        );
         check("{{ceil 1.2}} {{floor 1.8}} {{maxf 1.5 2}} {{minf 1.5 2}} {{subf 1 0.9}}", "2 1 2 1.5 0.1");
         check("{{bytes \"2KB\"}} {{duration \"1m30s\"}} {{duration_seconds \"2s\"}}", "2000 90 2");
-        check("{{__timestamp__ | unixEpoch}} {{__timestamp__ | unixEpochMillis}} {{__timestamp__ | unixEpochNanos}}", "1700000000 1700000000123 1700000000123456789");
+        check(
+            "{{__timestamp__ | unixEpoch}} {{__timestamp__ | unixEpochMillis}} {{__timestamp__ | unixEpochNanos}}",
+            "1700000000 1700000000123 1700000000123456789",
+        );
         check("{{unixToTime \"1700000000\" | date \"2006-01-02\"}}", "2023-11-14");
         check("{{default \"d\" .absent}} {{default \"d\" .n}}", "d 4");
-        check("{{b64enc .a}} {{\"eCB5\" | b64dec}} {{urlencode .a}} {{urldecode \"x+y%21\"}}", "eCB5 x y x+y x y!");
+        check(
+            "{{b64enc .a}} {{\"eCB5\" | b64dec}} {{urlencode .a}} {{urldecode \"x+y%21\"}}",
+            "eCB5 x y x+y x y!",
+        );
         check("{{alignLeft 5 .a}}|{{alignRight 2 .a}}|{{alignRight 5 .a}}|", "x y  | y|  x y|");
-        check("{{regexReplaceAll \"(x) (y)\" .a \"$2${1}\"}} {{regexReplaceAllLiteral \"x\" .a \"$1\"}} {{count \"[xy]\" .a}}", "yx $1 y 2");
-        check("{{title \"ab cd\"}} {{trim \" a \"}} {{trimAll \"-\" \"-a-\"}} {{trimPrefix \"a\" \"ab\"}} {{TrimSuffix \"ab\" \"b\"}}", "Ab Cd a a b a");
-        check("{{contains \"x\" .a}} {{hasPrefix \"y\" .a}} {{hasSuffix \"y\" .a}} {{repeat 2 .n}} {{indent 2 .n}}", "true false true 44   4");
+        check(
+            "{{regexReplaceAll \"(x) (y)\" .a \"$2${1}\"}} {{regexReplaceAllLiteral \"x\" .a \"$1\"}} {{count \"[xy]\" .a}}",
+            "yx $1 y 2",
+        );
+        check(
+            "{{title \"ab cd\"}} {{trim \" a \"}} {{trimAll \"-\" \"-a-\"}} {{trimPrefix \"a\" \"ab\"}} {{TrimSuffix \"ab\" \"b\"}}",
+            "Ab Cd a a b a",
+        );
+        check(
+            "{{contains \"x\" .a}} {{hasPrefix \"y\" .a}} {{hasSuffix \"y\" .a}} {{repeat 2 .n}} {{indent 2 .n}}",
+            "true false true 44   4",
+        );
     }
 
     #[test]

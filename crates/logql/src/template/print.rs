@@ -65,7 +65,8 @@ pub(super) fn printf(format: &str, args: &[Value<'_>]) -> String {
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
-        let spec_end = rest.find(|c: char| !matches!(c, '+' | '-' | '#' | ' ' | '.' | '0'..='9')).unwrap_or(rest.len());
+        let spec_end =
+            rest.find(|c: char| !matches!(c, '+' | '-' | '#' | ' ' | '.' | '0'..='9')).unwrap_or(rest.len());
         let spec = Spec::parse(&rest[..spec_end]);
         rest = &rest[spec_end..];
         let Some(verb) = rest.chars().next() else {
@@ -141,10 +142,15 @@ impl Spec {
             ('o', Value::Int(value)) => (format!("{value:o}"), true),
             ('b', Value::Int(value)) => (format!("{value:b}"), true),
             ('c', Value::Int(value)) => {
-                let c = u32::try_from(*value).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+                let c = u32::try_from(*value)
+                    .ok()
+                    .and_then(char::from_u32)
+                    .unwrap_or(char::REPLACEMENT_CHARACTER);
                 (c.to_string(), false)
             }
-            ('f' | 'F', Value::Float(value)) => (self.signed(format!("{value:.*}", self.precision.unwrap_or(6))), true),
+            ('f' | 'F', Value::Float(value)) => {
+                (self.signed(format!("{value:.*}", self.precision.unwrap_or(6))), true)
+            }
             ('e', Value::Float(value)) => {
                 let text = format!("{value:.*e}", self.precision.unwrap_or(6));
                 let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -154,8 +160,12 @@ impl Spec {
             ('s' | 'v', Value::Text(text)) => (self.cut(text), false),
             ('q', Value::Text(text)) if self.sharp && !text.contains('`') => (format!("`{text}`"), false),
             ('q', Value::Text(text)) => (model::quote(&self.cut(text)), false),
-            ('x', Value::Text(text)) => (text.bytes().fold(String::new(), |s, b| s + &format!("{b:02x}")), false),
-            ('X', Value::Text(text)) => (text.bytes().fold(String::new(), |s, b| s + &format!("{b:02X}")), false),
+            ('x', Value::Text(text)) => {
+                (text.bytes().fold(String::new(), |s, b| s + &format!("{b:02x}")), false)
+            }
+            ('X', Value::Text(text)) => {
+                (text.bytes().fold(String::new(), |s, b| s + &format!("{b:02X}")), false)
+            }
             ('t' | 'v', Value::Bool(value)) => (value.to_string(), false),
             ('T', value) => (value.kind().to_owned(), false),
             ('v' | 's', Value::List(_) | Value::Map(_) | Value::Labels | Value::Time(_) | Value::Nil) => {

@@ -40,7 +40,8 @@ pub(super) fn substr(a: i64, b: i64, text: &str) -> Result<String, String> {
         to(a).zip(to(b)).map(|(start, end)| start..end)
     };
     let part = range.filter(|r| r.start <= r.end).and_then(|range| bytes.get(range));
-    part.map(|part| String::from_utf8_lossy(part).into_owned()).ok_or_else(|| format!("slice bounds out of range [{a}:{b}]"))
+    part.map(|part| String::from_utf8_lossy(part).into_owned())
+        .ok_or_else(|| format!("slice bounds out of range [{a}:{b}]"))
 }
 
 /// Padded or cut on the right to `n` characters.
@@ -92,7 +93,9 @@ pub(super) fn query_unescape(text: &str) -> Result<String, String> {
                 let digits = after.get(..2).and_then(|d| std::str::from_utf8(d).ok());
                 let byte = digits.and_then(|d| u8::from_str_radix(d, 16).ok());
                 let shown = String::from_utf8_lossy(&rest[..rest.len().min(2)]).into_owned();
-                out.push(byte.ok_or_else(|| format!("invalid URL escape {}", model::quote(&format!("%{shown}"))))?);
+                out.push(
+                    byte.ok_or_else(|| format!("invalid URL escape {}", model::quote(&format!("%{shown}"))))?,
+                );
                 rest = &after[2..];
             }
             b => out.push(*b),

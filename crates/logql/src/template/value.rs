@@ -61,9 +61,10 @@ impl<'r> Value<'r> {
             (Self::Int(a), Self::Int(b)) => Ok(a.cmp(b)),
             (Self::Float(a), Self::Float(b)) => a.partial_cmp(b).ok_or_else(|| "NaN has no order".to_owned()),
             (Self::Text(a), Self::Text(b)) => Ok(a.cmp(b)),
-            (Self::Int(_) | Self::Float(_) | Self::Text(_), Self::Int(_) | Self::Float(_) | Self::Text(_)) => {
-                Err("incompatible types for comparison".to_owned())
-            }
+            (
+                Self::Int(_) | Self::Float(_) | Self::Text(_),
+                Self::Int(_) | Self::Float(_) | Self::Text(_),
+            ) => Err("incompatible types for comparison".to_owned()),
             _ => Err("invalid type for comparison".to_owned()),
         }
     }
@@ -74,7 +75,9 @@ impl<'r> Value<'r> {
             (Self::Bool(a), Self::Bool(b)) => Ok(a == b),
             (Self::Float(a), Self::Float(b)) => Ok(a == b),
             (Self::Time(a), Self::Time(b)) => Ok(a == b),
-            (Self::List(_) | Self::Map(_) | Self::Labels, _) => Err(format!("non-comparable type {}", self.kind())),
+            (Self::List(_) | Self::Map(_) | Self::Labels, _) => {
+                Err(format!("non-comparable type {}", self.kind()))
+            }
             _ => self.order(other).map(Ordering::is_eq),
         }
     }

@@ -20,17 +20,45 @@ struct Entry {
 }
 
 const SERVICE: [&str; 13] = [
-    "service", "app", "application", "app_name", "name", "app_kubernetes_io_name", "container", "container_name",
-    "k8s_container_name", "component", "workload", "job", "k8s_job_name",
+    "service",
+    "app",
+    "application",
+    "app_name",
+    "name",
+    "app_kubernetes_io_name",
+    "container",
+    "container_name",
+    "k8s_container_name",
+    "component",
+    "workload",
+    "job",
+    "k8s_job_name",
 ];
 
 const LEVEL: [&str; 14] = [
-    "level", "LEVEL", "Level", "log.level", "severity", "SEVERITY", "Severity", "SeverityText", "lvl", "LVL", "Lvl",
-    "severity_text", "Severity_Text", "SEVERITY_TEXT",
+    "level",
+    "LEVEL",
+    "Level",
+    "log.level",
+    "severity",
+    "SEVERITY",
+    "Severity",
+    "SeverityText",
+    "lvl",
+    "LVL",
+    "Lvl",
+    "severity_text",
+    "Severity_Text",
+    "SEVERITY_TEXT",
 ];
 
 const INDEXED: [&str; 6] = [
-    "service.name", "service.namespace", "service.instance.id", "deployment.environment", "k8s.pod.name", "k8s.namespace.name",
+    "service.name",
+    "service.namespace",
+    "service.instance.id",
+    "deployment.environment",
+    "k8s.pod.name",
+    "k8s.namespace.name",
 ];
 
 /// One batch per stream, ordered and without duplicates.
@@ -45,7 +73,8 @@ pub(crate) fn load(dir: &Path) -> Vec<EntryBatch> {
         }
         streams.entry(labels.to_string()).or_insert_with(|| (labels, Vec::new())).1.push(entry);
     };
-    let read = |name: &str| -> Value { serde_json::from_slice(&std::fs::read(dir.join(name)).unwrap()).unwrap() };
+    let read =
+        |name: &str| -> Value { serde_json::from_slice(&std::fs::read(dir.join(name)).unwrap()).unwrap() };
     for file in ["push.json", "push_meta.json"] {
         for stream in read(file)["streams"].as_array().unwrap() {
             let labels = Labels::from_pairs(strings(&stream["stream"]));
@@ -79,7 +108,8 @@ fn batch(labels: Labels, mut entries: Vec<Entry>) -> EntryBatch {
             distinct.push(entry);
         }
     }
-    let mut names: Vec<String> = distinct.iter().flat_map(|e| e.metadata.iter().map(|(n, _)| n.clone())).collect();
+    let mut names: Vec<String> =
+        distinct.iter().flat_map(|e| e.metadata.iter().map(|(n, _)| n.clone())).collect();
     names.sort();
     names.dedup();
     let column = |name: &String| {
@@ -248,7 +278,9 @@ fn sanitized(name: &str) -> String {
 
 fn flatten(name: &str, value: &Value, out: &mut Pairs) {
     match value["kvlistValue"]["values"].as_array() {
-        Some(values) => values.iter().for_each(|kv| flatten(&format!("{name}_{}", kv["key"].as_str().unwrap()), &kv["value"], out)),
+        Some(values) => values
+            .iter()
+            .for_each(|kv| flatten(&format!("{name}_{}", kv["key"].as_str().unwrap()), &kv["value"], out)),
         None => out.push((sanitized(name), text(value))),
     }
 }

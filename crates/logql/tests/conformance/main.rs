@@ -8,7 +8,9 @@ mod dataset;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use logql::{Categories, Direction, Expr, LogParams, LogQuery, MetricLimits, MetricParams, MetricQuery, QueryResult};
+use logql::{
+    Categories, Direction, Expr, LogParams, LogQuery, MetricLimits, MetricParams, MetricQuery, QueryResult,
+};
 use serde_json::{Value, json};
 
 const SECOND: i64 = 1_000_000_000;
@@ -46,7 +48,12 @@ fn recorded_answers() {
         }
     }
     println!("{passed} agree, {} are expected not to", expected.len());
-    assert!(surprises.is_empty(), "{} surprises ({passed} agree):\n{}", surprises.len(), surprises.join("\n"));
+    assert!(
+        surprises.is_empty(),
+        "{} surprises ({passed} agree):\n{}",
+        surprises.len(),
+        surprises.join("\n")
+    );
 }
 
 /// Status and `data`, or the error's text.
@@ -99,7 +106,12 @@ fn ask(streams: &[logql::EntryBatch], case: &Value, instant: bool) -> Answer {
     }
 }
 
-fn log_answer(streams: &[logql::EntryBatch], expr: &logql::LogExpr, params: LogParams, categories: Categories) -> Answer {
+fn log_answer(
+    streams: &[logql::EntryBatch],
+    expr: &logql::LogExpr,
+    params: LogParams,
+    categories: Categories,
+) -> Answer {
     let mut query = match LogQuery::new(expr, params) {
         Ok(query) => query,
         Err(e) => return refused(e),
@@ -117,7 +129,9 @@ fn log_answer(streams: &[logql::EntryBatch], expr: &logql::LogExpr, params: LogP
     if let Err(e) = query.merge(other) {
         return refused(e);
     }
-    let pairs = |labels: &logql::LabelSet| labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect::<serde_json::Map<_, _>>();
+    let pairs = |labels: &logql::LabelSet| {
+        labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect::<serde_json::Map<_, _>>()
+    };
     let result: Vec<Value> = query
         .finish(categories)
         .iter()
@@ -126,10 +140,13 @@ fn log_answer(streams: &[logql::EntryBatch], expr: &logql::LogExpr, params: LogP
                 .entries
                 .iter()
                 .map(|entry| {
-                    let mut value = vec![Value::from(entry.timestamp.to_string()), Value::from(entry.line.as_str())];
+                    let mut value =
+                        vec![Value::from(entry.timestamp.to_string()), Value::from(entry.line.as_str())];
                     if categories == Categories::Separate {
                         let mut third = serde_json::Map::new();
-                        for (name, labels) in [("structuredMetadata", &entry.metadata), ("parsed", &entry.parsed)] {
+                        for (name, labels) in
+                            [("structuredMetadata", &entry.metadata), ("parsed", &entry.parsed)]
+                        {
                             if !labels.is_empty() {
                                 third.insert(name.to_owned(), Value::from(pairs(labels)));
                             }
@@ -214,7 +231,9 @@ fn agrees(case: &Value, (status, got): &Answer) -> Result<(), String> {
         if let Some(list) = result.as_array_mut()
             && data["resultType"] != "vector"
         {
-            list.sort_by_key(|item| dataset::sorted_text(if item["stream"].is_null() { &item["metric"] } else { &item["stream"] }));
+            list.sort_by_key(|item| {
+                dataset::sorted_text(if item["stream"].is_null() { &item["metric"] } else { &item["stream"] })
+            });
         }
         result
     };
@@ -225,14 +244,20 @@ fn difference(want: &Value, got: &Value, place: &str) -> Result<(), String> {
     let number = |v: &Value| v.as_f64().or_else(|| v.as_str()?.parse().ok());
     let same = match (want, got) {
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            return a.iter().zip(b).enumerate().try_for_each(|(i, (a, b))| difference(a, b, &format!("{place}[{i}]")));
+            return a
+                .iter()
+                .zip(b)
+                .enumerate()
+                .try_for_each(|(i, (a, b))| difference(a, b, &format!("{place}[{i}]")));
         }
         (Value::Object(a), Value::Object(b)) if a.len() == b.len() && a.keys().all(|k| b.contains_key(k)) => {
             return a.iter().try_for_each(|(k, a)| difference(a, &b[k], &format!("{place}.{k}")));
         }
         _ if want == got => true,
         _ => match (number(want), number(got)) {
-            (Some(a), Some(b)) => a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-9 * 1_f64.max(a.abs()).max(b.abs()),
+            (Some(a), Some(b)) => {
+                a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-9 * 1_f64.max(a.abs()).max(b.abs())
+            }
             _ => false,
         },
     };
@@ -241,5 +266,11 @@ fn difference(want: &Value, got: &Value, place: &str) -> Result<(), String> {
     }
     let cut = |v: &Value| v.to_string().chars().take(700).collect::<String>();
     let length = |v: &Value| v.as_array().map_or(0, Vec::len);
-    Err(format!("{place} ({} items instead of {}): got {}\n    want {}", length(got), length(want), cut(got), cut(want)))
+    Err(format!(
+        "{place} ({} items instead of {}): got {}\n    want {}",
+        length(got),
+        length(want),
+        cut(got),
+        cut(want)
+    ))
 }

@@ -229,5 +229,20 @@ fn write_offset(out: &mut String, offset: i64, shape: layout::Offset) -> std::fm
     Ok(())
 }
 
+/// Quotes as the errors of Go's `time` do: whatever is not printable ASCII as its bytes.
+pub(crate) fn quote(text: &[u8]) -> String {
+    let mut out = String::from("\"");
+    for &byte in text {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            // Go leaves DEL alone.
+            b' '..=0x7f => out.push(char::from(byte)),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out.push('"');
+    out
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use jiff::civil::{Date, DateTime};
 
 use super::layout::{Field, MONTHS, Offset, Pad, WEEKDAYS};
-use super::{Layout, TimeError, Zone};
+use super::{Layout, TimeError, Zone, quote};
 
 /// What a text says, checked by itself but not yet placed on the time line.
 #[derive(Debug, Clone)]
@@ -397,19 +397,4 @@ fn atoi(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     // Go takes a lone sign for zero.
     if matches!(text, "" | "+" | "-") { Some(0) } else { text.parse().ok() }
-}
-
-/// Quotes as the errors of Go's `time` do: whatever is not printable ASCII as its bytes.
-fn quote(text: &[u8]) -> String {
-    let mut out = String::from("\"");
-    for &byte in text {
-        match byte {
-            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
-            // Go leaves DEL alone.
-            b' '..=0x7f => out.push(char::from(byte)),
-            _ => out.push_str(&format!("\\x{byte:02x}")),
-        }
-    }
-    out.push('"');
-    out
 }

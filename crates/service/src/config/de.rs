@@ -13,7 +13,10 @@ use std::{
 
 use serde::{
     Serialize,
-    de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Unexpected, Visitor, value::StrDeserializer},
+    de::{
+        self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Unexpected, Visitor,
+        value::StrDeserializer,
+    },
 };
 
 use super::{
@@ -90,7 +93,13 @@ struct Context<'a> {
 impl Default for Context<'_> {
     fn default() -> Self {
         static NONE: Unneeded = Unneeded(Vec::new());
-        Context { unneeded: &NONE, base: 0, out: HashSet::new(), bare: HashSet::new(), found: RefCell::default() }
+        Context {
+            unneeded: &NONE,
+            base: 0,
+            out: HashSet::new(),
+            bare: HashSet::new(),
+            found: RefCell::default(),
+        }
     }
 }
 
@@ -318,11 +327,15 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         if name == VALUE {
             // Serde knows no way to hand over a type of our own but as text.
             let text = serde_json::to_string(&(&self.path, self.node)).map_err(de::Error::custom)?;
-            return visitor.visit_string(text);
+            return visitor.visit_str(&text);
         }
         visitor.visit_newtype_struct(self)
     }
@@ -376,7 +389,11 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         for (key, node) in defaults {
             let child = self.child(key, node, Some(node));
             let taken = entries.iter().any(|(k, _)| k == key);
-            if fields.contains(&key.as_str()) && !taken && !node.is_null() && !self.cx.bare.contains(&child.path) {
+            if fields.contains(&key.as_str())
+                && !taken
+                && !node.is_null()
+                && !self.cx.bare.contains(&child.path)
+            {
                 entries.push((key, De { unwritten: true, ..child }));
             }
         }
@@ -390,7 +407,9 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match &self.effective().kind {
-            Kind::Scalar { text, .. } => visitor.visit_enum(IntoDeserializer::<Error>::into_deserializer(text.as_str())),
+            Kind::Scalar { text, .. } => {
+                visitor.visit_enum(IntoDeserializer::<Error>::into_deserializer(text.as_str()))
+            }
             Kind::Map(entries) if entries.len() == 1 => {
                 let (key, node) = &entries[0];
                 let de = self.child(key, node, None);
@@ -493,7 +512,10 @@ impl<'de> de::Deserializer<'de> for Key<'_> {
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let n = self.0.parse().map_err(|_| Error::new(format!("expected a whole number as key, got `{}`", self.0)))?;
+        let n = self
+            .0
+            .parse()
+            .map_err(|_| Error::new(format!("expected a whole number as key, got `{}`", self.0)))?;
         visitor.visit_u64(n)
     }
 
@@ -505,7 +527,11 @@ impl<'de> de::Deserializer<'de> for Key<'_> {
         self.deserialize_u64(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -557,7 +583,11 @@ impl<'de> de::VariantAccess<'de> for De<'_> {
         de::Deserializer::deserialize_seq(self, visitor).map_err(|error| error.at(&path, node))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         let (path, node) = (self.path.clone(), self.node);
         de::Deserializer::deserialize_struct(self, "", fields, visitor).map_err(|error| error.at(&path, node))
     }

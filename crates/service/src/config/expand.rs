@@ -29,7 +29,8 @@ pub(super) fn text(text: &str, all: bool, variable: Lookup<'_>, warnings: &mut V
         }
         let reference = rest.strip_prefix("${").and_then(|inner| Some((inner, inner.find('}')?)));
         if let Some((inner, end)) = reference {
-            let (name, default) = match inner[..end].split_once(":-").or_else(|| inner[..end].split_once('-')) {
+            let (name, default) = match inner[..end].split_once(":-").or_else(|| inner[..end].split_once('-'))
+            {
                 Some((name, default)) => (name, Some(default)),
                 None => (&inner[..end], None),
             };
@@ -52,7 +53,11 @@ pub(super) fn text(text: &str, all: bool, variable: Lookup<'_>, warnings: &mut V
 }
 
 /// The Collector's dialect, in every scalar of the tree (keys stay).
-pub(super) fn tree(node: &mut Node, variable: Lookup<'_>, warnings: &mut Vec<String>) -> Result<(), ParseError> {
+pub(super) fn tree(
+    node: &mut Node,
+    variable: Lookup<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(), ParseError> {
     Expansion { variable, warnings, count: 0 }.tree(node)
 }
 
@@ -80,7 +85,8 @@ impl Expansion<'_> {
                 }
                 // The whole scalar: maps and lists become such, other values keep their text, so that a text field
                 // gets it as it was and a number field a number.
-                let value = node::parse(&expanded, node.origin.layer).unwrap_or_else(|_| Node::scalar(&expanded, false));
+                let value = node::parse(&expanded, node.origin.layer)
+                    .unwrap_or_else(|_| Node::scalar(&expanded, false));
                 node.kind = match value.kind {
                     Kind::Scalar { text: inner, plain: false } if expanded.starts_with(['"', '\'']) => {
                         Kind::Scalar { text: inner, plain: false }
@@ -125,7 +131,8 @@ impl Expansion<'_> {
 
     fn reference(&mut self, inner: &str) -> Result<String, String> {
         if let Some(path) = inner.strip_prefix("file:") {
-            return std::fs::read_to_string(path).map_err(|error| format!("cannot read `${{file:{path}}}`: {error}"));
+            return std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read `${{file:{path}}}`: {error}"));
         }
         let variable = match inner.split_once(':') {
             Some(("env", rest)) => rest,
@@ -139,13 +146,16 @@ impl Expansion<'_> {
             None => (variable, None),
         };
         if !is_name(name) {
-            return Err(format!("`${{{inner}}}`: `{name}` is not the name of an environment variable: write $$ for a dollar"));
+            return Err(format!(
+                "`${{{inner}}}`: `{name}` is not the name of an environment variable: write $$ for a dollar"
+            ));
         }
         match ((self.variable)(name), default) {
             (Some(value), _) => Ok(value),
             (None, Some(default)) => Ok(default.to_owned()),
             (None, None) => {
-                self.warnings.push(format!("environment variable {name} is not set: `${{{inner}}}` is empty"));
+                self.warnings
+                    .push(format!("environment variable {name} is not set: `${{{inner}}}` is empty"));
                 Ok(String::new())
             }
         }

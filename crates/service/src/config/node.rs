@@ -194,7 +194,8 @@ const MAX_DEPTH: usize = 64;
 
 /// Reads one YAML document; an empty one is null.
 pub(super) fn parse(text: &str, layer: u16) -> Result<Node, ParseError> {
-    let mut reader = Reader { parser: Parser::new_from_str(text), layer, anchors: HashMap::new(), nodes: 0, text: 0 };
+    let mut reader =
+        Reader { parser: Parser::new_from_str(text), layer, anchors: HashMap::new(), nodes: 0, text: 0 };
     let mut document = None;
     loop {
         let (event, span) = reader.next()?;
@@ -202,7 +203,9 @@ pub(super) fn parse(text: &str, layer: u16) -> Result<Node, ParseError> {
             Event::StreamEnd => return Ok(document.unwrap_or_else(Node::null)),
             Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
             _ if document.is_some() => {
-                return Err(reader.error(&span, "a second document is not expected: use one document per file"));
+                return Err(
+                    reader.error(&span, "a second document is not expected: use one document per file")
+                );
             }
             event => document = Some(reader.node(event, &span, 0)?),
         }
@@ -224,7 +227,10 @@ impl<'a> Reader<'a> {
                 Some(Ok((Event::Comment(..) | Event::Anchor(..), _))) => {}
                 Some(Ok(next)) => return Ok(next),
                 Some(Err(error)) => {
-                    return Err(ParseError { line: error.marker().line(), message: error.info().to_string() });
+                    return Err(ParseError {
+                        line: error.marker().line(),
+                        message: error.info().to_string(),
+                    });
                 }
                 None => return Ok((Event::StreamEnd, Span::default())),
             }
@@ -318,7 +324,10 @@ impl<'a> Reader<'a> {
         }
         for node in merged {
             let Kind::Map(more) = node.kind else {
-                return Err(ParseError { line: node.origin.line, message: "`<<` takes a map or a list of maps".to_owned() });
+                return Err(ParseError {
+                    line: node.origin.line,
+                    message: "`<<` takes a map or a list of maps".to_owned(),
+                });
             };
             for (key, value) in more {
                 if !entries.iter().any(|(k, _)| *k == key) {

@@ -112,23 +112,44 @@ fn accept(text: &str) -> Root {
 fn problems_name_path_line_and_remedy() {
     check("", &[]);
     check("# nothing\n", &[]);
-    check("server:\n  http_listen_prot: 1\n", &["config:2: server.http_listen_prot: unknown key, did you mean `http_listen_port`?"]);
-    check("server: {http_listen_port: http}", &["config:1: server.http_listen_port: expected a whole number from 0 to 65535, got `http`"]);
-    check("server: {http_listen_port: 70000}", &["config:1: server.http_listen_port: expected a whole number from 0 to 65535, got `70000`"]);
+    check(
+        "server:\n  http_listen_prot: 1\n",
+        &["config:2: server.http_listen_prot: unknown key, did you mean `http_listen_port`?"],
+    );
+    check(
+        "server: {http_listen_port: http}",
+        &["config:1: server.http_listen_port: expected a whole number from 0 to 65535, got `http`"],
+    );
+    check(
+        "server: {http_listen_port: 70000}",
+        &["config:1: server.http_listen_port: expected a whole number from 0 to 65535, got `70000`"],
+    );
     check("server: 5", &["config:1: server: expected a map, got `5`"]);
     check("auth_enabled: maybe", &["config:1: auth_enabled: expected true or false, got `maybe`"]);
     check("clients: {url: x}", &["config:1: clients: expected a list, got a map"]);
     check("clients:\n- {url: a}\n- weight: 2\n", &["config:3: clients[1].url: is required"]);
     check("labels: {a: [1]}", &["config:1: labels.a: expected text, got a list"]);
     check("store: disk", &["config:1: store: `disk` is not one of memory, local"]);
-    check("store: {local: {directory: [x]}}", &["config:1: store.local.directory: expected text, got a list"]);
-    check("server: {timeout: soon}", &["config:1: server.timeout: `soon` is not a duration: write it like 30s, 1h30m, 250ms or 7d"]);
+    check(
+        "store: {local: {directory: [x]}}",
+        &["config:1: store.local.directory: expected text, got a list"],
+    );
+    check(
+        "server: {timeout: soon}",
+        &["config:1: server.timeout: `soon` is not a duration: write it like 30s, 1h30m, 250ms or 7d"],
+    );
     check("server: {timeout: 0}", &["config:1: server.timeout: must not be 0"]);
-    check("server: {max: 5 parsecs}", &["config:1: server.max: `5 parsecs` is not a size: write it like 1048576, 64KB or 1.5GiB"]);
+    check(
+        "server: {max: 5 parsecs}",
+        &["config:1: server.max: `5 parsecs` is not a size: write it like 1048576, 64KB or 1.5GiB"],
+    );
     check("a: 1\na: 2", &["config:2: key `a` is there twice"]);
     check("a: 1\n---\nb: 2", &["config:3: a second document is not expected: use one document per file"]);
     check("5", &["config:1: expected a map, got `5`"]);
-    check("server: {address: a, http_listen_address: b}", &["config:1: server.http_listen_address: is there twice, under two names"]);
+    check(
+        "server: {address: a, http_listen_address: b}",
+        &["config:1: server.http_listen_address: is there twice, under two names"],
+    );
 }
 
 #[test]
@@ -184,7 +205,9 @@ fn presence_switches_on() {
 
 #[test]
 fn scalars_are_typed_by_their_field() {
-    let root = accept("labels: {a: 1.10, b: 010, c: true, d: null, e: '~', f: 0x1F}\nauth_enabled: yes\nserver: {http_listen_port: '3200'}");
+    let root = accept(
+        "labels: {a: 1.10, b: 010, c: true, d: null, e: '~', f: 0x1F}\nauth_enabled: yes\nserver: {http_listen_port: '3200'}",
+    );
     let labels: Vec<&str> = root.labels.values().map(String::as_str).collect();
     assert_eq!(labels, ["1.10", "010", "true", "", "~", "0x1F"]);
     assert!(root.auth_enabled);
@@ -196,7 +219,9 @@ fn scalars_are_typed_by_their_field() {
 
 #[test]
 fn anchors_and_merge_keys() {
-    let root = accept("optional: &base {http_listen_port: 1, address: x}\nserver:\n  <<: *base\n  http_listen_port: 2\n");
+    let root = accept(
+        "optional: &base {http_listen_port: 1, address: x}\nserver:\n  <<: *base\n  http_listen_port: 2\n",
+    );
     assert_eq!((root.server.http_listen_port, root.server.http_listen_address.as_str()), (2, "x"));
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..9 {
@@ -211,9 +236,11 @@ fn anchors_and_merge_keys() {
 
 #[test]
 fn unneeded_keys_are_named_once_and_accepted() {
-    let text = "schema_config: {configs: [1, 2]}\ncommon: {ring: {kvstore: 1}}\nclients: [{url: a, tenant: x}]";
+    let text =
+        "schema_config: {configs: [1, 2]}\ncommon: {ring: {kvstore: 1}}\nclients: [{url: a, tenant: x}]";
     check(text, &["config:2: common: unknown key"]);
-    let loaded = from_text::<Root>("schema_config: {configs: [1, 2]}\nclients: [{url: a, tenant: x}]").unwrap();
+    let loaded =
+        from_text::<Root>("schema_config: {configs: [1, 2]}\nclients: [{url: a, tenant: x}]").unwrap();
     assert_eq!(loaded.unneeded, ["clients[0].tenant", "schema_config"]);
 }
 
@@ -231,11 +258,17 @@ fn layers_join_and_flags_win() {
         set("server.timeout", "5s"),
     ];
     let root = load::<Root>(&layers, false, &|_| None).unwrap().config;
-    assert_eq!((root.server.http_listen_port, root.server.timeout, root.clients.len()), (2, Duration::from_secs(5), 1));
+    assert_eq!(
+        (root.server.http_listen_port, root.server.timeout, root.clients.len()),
+        (2, Duration::from_secs(5), 1)
+    );
     let layers = [yaml("a", "\nx: 1"), yaml("b", "y: 2"), set("server.nope", "1"), yaml("c", "[")];
     let problems = load::<Root>(&layers, false, &|_| None).unwrap_err();
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(lines[..3], ["a:2: x: unknown key", "b:1: y: unknown key", "--set server.nope: server.nope: unknown key"]);
+    assert_eq!(
+        lines[..3],
+        ["a:2: x: unknown key", "b:1: y: unknown key", "--set server.nope: server.nope: unknown key"]
+    );
     assert!(lines[3].starts_with("c:"), "{lines:?}");
 }
 
@@ -245,7 +278,9 @@ fn printing_hides_secrets_and_reads_back() {
     let root = match from_text::<Root>(text) {
         Err(problems) => {
             assert_eq!(problems.iter().count(), 2, "{problems}"); // token and n are not keys of Listen
-            accept("clients: [{url: 'http://u:geheim@h/x', password: geheim}]\nlabels: {x: 'true', api_key: geheim}")
+            accept(
+                "clients: [{url: 'http://u:geheim@h/x', password: geheim}]\nlabels: {x: 'true', api_key: geheim}",
+            )
         }
         Ok(_) => panic!("unknown keys passed"),
     };
@@ -326,7 +361,8 @@ fn collector_expansion() {
     let bomb = format!("'{}{}'", "${".repeat(100), "}".repeat(100));
     assert!(expand(&bomb).unwrap_err().contains("nested"));
     // A text field gets the original text, a number field the number.
-    let mut node = node::parse("labels: {a: '${NUMERIC}'}\nserver: {http_listen_port: '${env:NUMERIC}'}", 0).unwrap();
+    let mut node =
+        node::parse("labels: {a: '${NUMERIC}'}\nserver: {http_listen_port: '${env:NUMERIC}'}", 0).unwrap();
     expand::tree(&mut node, &environment, &mut Vec::new()).unwrap();
     let mut problems = Problems::default();
     let root = de::read::<Root>(&node, &Path::default(), &Unneeded::default(), &mut problems).unwrap();
@@ -347,7 +383,11 @@ fn durations_and_sizes() {
         ("1.5µs", 1_500, "1.5µs"),
     ] {
         let duration = Duration::parse(text).unwrap();
-        assert_eq!((duration.get().as_nanos() as u64, duration.to_string().as_str()), (nanos, shown), "{text}");
+        assert_eq!(
+            (duration.get().as_nanos() as u64, duration.to_string().as_str()),
+            (nanos, shown),
+            "{text}"
+        );
         assert_eq!(Duration::parse(&duration.to_string()), Ok(duration));
     }
     for bad in ["", "5", "s", "-1s", "1x", "1h2", "1..5s", "400y", "9999999999999999999999y", "1 h"] {
@@ -366,5 +406,37 @@ fn durations_and_sizes() {
     }
     for bad in ["", "KB", "-1", "1XB", "99999999999TB", "1e3"] {
         assert!(ByteSize::parse(bad).is_err(), "{bad}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "[-a:{}\\[\\]$&*!<>|,'\" \n\t0-9#%.é]{0,60}") {
+        let _ = from_text::<Root>(&text);
+        let _ = Duration::parse(&text);
+        let _ = ByteSize::parse(&text);
+        let expanded = expand::text(&text, true, &environment, &mut Vec::new());
+        proptest::prop_assert!(expanded.len() <= text.len() * 10 + 100);
+        if let Ok(mut node) = node::parse(&text, 0) {
+            let _ = expand::tree(&mut node, &environment, &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn durations_and_sizes_read_back(n in 0..i64::MAX as u64) {
+        let duration = Duration(std::time::Duration::from_nanos(n));
+        proptest::prop_assert_eq!(Duration::parse(&duration.to_string()), Ok(duration));
+        proptest::prop_assert_eq!(ByteSize::parse(&ByteSize(n).to_string()), Ok(ByteSize(n)));
+    }
+
+    #[test]
+    fn printed_text_reads_back(key in "[a-z]{1,8}", value in "\\PC{0,20}") {
+        let mut root = Root::default();
+        root.labels.insert(format!("x{key}"), value);
+        proptest::prop_assume!(!root.labels.values().any(|v| v.contains("://")));
+        let printed = print(&root);
+        let again = from_text::<Root>(&printed).map(|loaded| loaded.config.labels);
+        let secret = root.labels.keys().any(|k| printed.contains("<secret>") && k.len() > 4);
+        proptest::prop_assert!(secret || again == Ok(root.labels), "{}", printed);
     }
 }

@@ -64,7 +64,7 @@ impl Duration {
                 _ => return Err(problem()),
             };
             match digits.parse::<u64>() {
-                Ok(n) => whole += u128::from(n) * u128::from(scale),
+                Ok(n) => whole = whole.saturating_add(u128::from(n) * u128::from(scale)),
                 Err(_) => nanos += digits.parse::<f64>().map_err(|_| problem())? * scale as f64,
             }
         }

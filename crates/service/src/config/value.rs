@@ -60,7 +60,9 @@ impl Value {
             Kind::Map(entries) => entries,
             _ => &[],
         };
-        entries.iter().map(|(key, node)| (key.as_str(), Value { path: self.path.key(key), node: node.clone() }))
+        entries
+            .iter()
+            .map(|(key, node)| (key.as_str(), Value { path: self.path.key(key), node: node.clone() }))
     }
 
     /// Items of a list; empty for anything else.
@@ -105,8 +107,8 @@ impl<'de> Visitor<'de> for Taken {
     }
 
     /// Our own deserializer's answer.
-    fn visit_string<E: serde::de::Error>(self, text: String) -> Result<Value, E> {
-        serde_json::from_str(&text).map(|(path, node)| Value { path, node }).map_err(E::custom)
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        serde_json::from_str(text).map(|(path, node)| Value { path, node }).map_err(E::custom)
     }
 
     /// Any other deserializer's.

@@ -25,7 +25,7 @@ use http_body_util::Limited;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use tower_http::timeout::TimeoutBody;
+use tower_http::{compression::CompressionLayer, timeout::TimeoutBody};
 use tracing::{Instrument, field::Empty};
 
 use super::{Draining, Limits};
@@ -70,9 +70,14 @@ impl Requests {
             };
             // Our own bound replaces axum's 2 MiB.
             let router = router.layer(DefaultBodyLimit::disable());
+            let router = if grpc { router } else { router.layer(CompressionLayer::new()) };
             router.layer(middleware::from_fn_with_state(Arc::new(around), handle))
         };
-        Requests { http: around(http, false), grpc: grpc.map(|router| around(router, true)), started: Arc::default() }
+        Requests {
+            http: around(http, false),
+            grpc: grpc.map(|router| around(router, true)),
+            started: Arc::default(),
+        }
     }
 
     /// For one connection; `started` becomes true with its first request.
@@ -122,7 +127,8 @@ async fn handle(State(around): State<Arc<Around>>, mut request: Request, next: N
     };
     telemetry::propagation::set_parent(&span, request.headers());
 
-    let work = AssertUnwindSafe(around.bounded(request, next, is_probe)).catch_unwind().instrument(span.clone());
+    let work =
+        AssertUnwindSafe(around.bounded(request, next, is_probe)).catch_unwind().instrument(span.clone());
     let mut response = work.await.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -139,7 +145,8 @@ async fn handle(State(around): State<Arc<Around>>, mut request: Request, next: N
     let status = response.status().as_u16();
     span.record("http.response.status_code", status);
     let took = begun.elapsed();
-    if status >= 500 && !is_probe {
+    // Refusals (503, 504) are the client's to see; under overload a line for each would be one more load.
+    if status == 500 {
         span.in_scope(|| tracing::warn!(status, took = ?took, "request failed"));
     } else {
         span.in_scope(|| tracing::debug!(status, took = ?took, "request answered"));

@@ -72,7 +72,8 @@ async fn standard_routes_and_unknown_paths() {
     assert_eq!(server.get("/ready").await, (503, "logs/ingester is failing: disk is full\n".to_owned()));
 
     assert!(server.get("/config").await.1.contains("http_listen_port: 80"));
-    let build: serde_json::Value = serde_json::from_str(&server.get("/api/status/buildinfo").await.1).unwrap();
+    let build: serde_json::Value =
+        serde_json::from_str(&server.get("/api/status/buildinfo").await.1).unwrap();
     assert_eq!(build["version"], "3.7.0");
     assert!(build["goVersion"].is_string());
 
@@ -83,11 +84,28 @@ async fn standard_routes_and_unknown_paths() {
     assert_eq!(server.get("/things/x/values").await.1, "things");
     let (status, text) = server.get("/metrics").await;
     assert_eq!(status, 200);
-    let count = r#"loki_request_duration_seconds_count{method="GET",route="things_name_values",status_code="200"} 1"#;
-    for expected in [count, "process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_open_fds "] {
+    let count =
+        r#"loki_request_duration_seconds_count{method="GET",route="things_name_values",status_code="200"} 1"#;
+    for expected in
+        [count, "process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_open_fds "]
+    {
         assert!(text.contains(expected), "{expected} in\n{text}");
     }
     assert!(text.contains("process_start_time_seconds 1") || text.contains("process_start_time_seconds 2"));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn long_answers_are_compressed_for_those_who_ask() {
+    let server = run(Server::new("test").http(Router::new().route("/", get(async || "long ".repeat(1000)))));
+    let client = reqwest::Client::builder().no_gzip().build().unwrap();
+    for (accept, encoding) in [("gzip", Some("gzip")), ("identity", None)] {
+        let response = client.get(server.url("/")).header("accept-encoding", accept).send().await.unwrap();
+        let header =
+            response.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(header.as_deref(), encoding);
+        assert_eq!(response.bytes().await.unwrap().len() < 1000, encoding.is_some());
+    }
     server.end().await;
 }
 
@@ -105,8 +123,11 @@ async fn panics_become_500() {
 
 #[tokio::test]
 async fn bodies_are_bounded() {
-    let read = async |body: Body| -> Result<String, Failure> { Ok(read_body(body, 8).await?.len().to_string()) };
-    let app = Router::new().route("/own", post(read)).route("/all", post(async |body: Bytes| body.len().to_string()));
+    let read =
+        async |body: Body| -> Result<String, Failure> { Ok(read_body(body, 8).await?.len().to_string()) };
+    let app = Router::new()
+        .route("/own", post(read))
+        .route("/all", post(async |body: Bytes| body.len().to_string()));
     let limits = Limits { body: 100, body_timeout: Duration::from_millis(100), ..Limits::default() };
     let server = run(Server::new("test").http(app).limits(limits));
     let client = reqwest::Client::new();
@@ -271,19 +292,28 @@ async fn grpc_and_http_share_a_port() {
     let running = tokio::spawn(process.run());
 
     assert_eq!(reqwest::get(format!("http://{address}/")).await.unwrap().text().await.unwrap(), "http");
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
     let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
     component.ready();
     let mut watch = client.watch(request).await.unwrap().into_inner();
     loop {
-        let update = tokio::time::timeout(Duration::from_secs(5), watch.message()).await.unwrap().unwrap().unwrap();
+        let update =
+            tokio::time::timeout(Duration::from_secs(5), watch.message()).await.unwrap().unwrap().unwrap();
         if update.status == tonic_health::ServingStatus::Serving as i32 {
             break;
         }
     }
     drop((watch, client));
-    assert!(metrics.text().contains(r#"tempo_request_duration_seconds_count{method="gRPC""#), "{}", metrics.text());
+    assert!(
+        metrics.text().contains(r#"tempo_request_duration_seconds_count{method="gRPC""#),
+        "{}",
+        metrics.text()
+    );
     shutdown.begin("test over");
     running.await.unwrap().unwrap();
 }
@@ -292,8 +322,13 @@ async fn grpc_and_http_share_a_port() {
 fn a_taken_port_names_address_and_key() {
     let first = Listener::loopback().unwrap();
     let address = first.address().to_string();
-    let error = Listener::bind(&address, "server.http_listen_port", &crate::TlsConfig::default()).unwrap_err().to_string();
-    assert!(error.contains(&address) && error.contains("server.http_listen_port") && error.contains("in use"), "{error}");
+    let error = Listener::bind(&address, "server.http_listen_port", &crate::TlsConfig::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&address) && error.contains("server.http_listen_port") && error.contains("in use"),
+        "{error}"
+    );
     let tls = crate::TlsConfig { cert_file: "/no/cert.pem".to_owned(), ..Default::default() };
     let error = Listener::bind("127.0.0.1:0", "server.http_listen_port", &tls).unwrap_err().to_string();
     assert!(error.contains("/no/cert.pem"), "{error}");

@@ -54,7 +54,8 @@ impl Collector for ProcessMetrics {
         };
         let stat = read("/proc/self/stat").and_then(|text| stat(&text));
         let stat = stat.as_ref();
-        let resident = read("/proc/self/status").and_then(|text| line(&text, "VmRSS:")).map(|kib| kib as f64 * 1024.0);
+        let resident =
+            read("/proc/self/status").and_then(|text| line(&text, "VmRSS:")).map(|kib| kib as f64 * 1024.0);
         gauge("process_resident_memory_bytes", "Resident memory size in bytes", resident)?;
         let size = stat.map(|s| s.virtual_bytes as f64);
         gauge("process_virtual_memory_bytes", "Virtual memory size in bytes", size)?;

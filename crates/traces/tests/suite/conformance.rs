@@ -95,7 +95,7 @@ async fn check(service: &Service, case: &Case) -> Result<(), String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recorded_answers() {
     let (Some(cases), Some(spans)) =
-        (recorded::json::<Vec<Case>>("conformance/traces/cases.json"), recorded::text("conformance/traces/otlp.json"))
+        (recorded::json::<Vec<Case>>("traces/cases.json"), recorded::text("traces/otlp.json"))
     else {
         eprintln!("no recorded answers: nothing checked");
         return;
@@ -130,7 +130,7 @@ struct Push {
 }
 
 async fn pushes() -> Vec<(String, Result<(), String>)> {
-    let cases: Vec<Push> = recorded::json("conformance/push.json").unwrap_or_default();
+    let cases: Vec<Push> = recorded::json("push.json").unwrap_or_default();
     let folder = tempfile::tempdir().unwrap();
     let service = Service::open(folder.path()).await;
     let mut results = Vec::new();

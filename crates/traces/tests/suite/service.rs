@@ -25,7 +25,18 @@ impl Service {
     }
 
     pub(crate) async fn with(config: Config, folder: &Path) -> Self {
-        let traces = Traces::open(config.in_folder(folder), &Metrics::default()).await.unwrap();
+        let config = config.in_folder(folder);
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let traces = loop {
+            match Traces::open(config.clone(), &Metrics::default()).await {
+                Ok(traces) => break traces,
+                // The threads of a crashed service hold the folder until they notice.
+                Err(e) if e.to_string().contains("in use") && std::time::Instant::now() < patience => {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+                Err(e) => panic!("{e:#}"),
+            }
+        };
         let (handle, stop) = (traces.handle(), CancellationToken::new());
         let tasks = tokio::spawn(traces.into_tasks()(stop.clone()));
         Self { handle, tasks, stop }
