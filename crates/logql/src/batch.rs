@@ -7,8 +7,8 @@ use model::Labels;
 
 /// Entries of one stream, ascending in time.
 ///
-/// All columns have the same length. Within a stream, batches are pushed in ascending time (or, for a backward query, in any
-/// order as long as each batch is ascending), merged and without duplicates.
+/// All columns have the same length. A stream's entries may be spread over batches and parts in any order, but no entry comes twice;
+/// a log query is done sooner if its direction's first entries come first.
 #[derive(Debug, Clone)]
 pub struct EntryBatch {
     /// The stream's labels.

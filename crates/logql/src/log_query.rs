@@ -80,6 +80,7 @@ pub struct LogQuery {
     needs: Needs,
     params: LogParams,
     pipeline: Pipeline,
+    screen: Option<Wanted>,
     names: Names,
     /// The worst entry on top; at most `limit`, or more with an interval.
     held: BinaryHeap<Held>,
@@ -129,10 +130,11 @@ impl LogQuery {
     pub fn new(expr: &LogExpr, params: LogParams) -> Result<Self, EvalError> {
         let mut names = Names::new();
         let pipeline = Pipeline::compile(expr, &mut names)?;
+        let screen = pipeline.screen();
         names.fix();
         let needs = Needs { lines: true, metadata: MetadataNeeds::All, needles: pipeline.needles() };
         let matchers = expr.matchers.clone();
-        Ok(Self { matchers, needs, params, pipeline, names, held: BinaryHeap::new(), sequence: 0 })
+        Ok(Self { matchers, needs, params, pipeline, screen, names, held: BinaryHeap::new(), sequence: 0 })
     }
 
     /// An empty query of the same plan, to be fed elsewhere and merged.
@@ -142,6 +144,7 @@ impl LogQuery {
             needs: self.needs.clone(),
             params: self.params,
             pipeline: self.pipeline.clone(),
+            screen: self.screen.clone(),
             names: self.names.clone(),
             held: BinaryHeap::new(),
             sequence: 0,
@@ -169,6 +172,7 @@ impl LogQuery {
         self.names.forget();
         let view = BatchView::new(batch, &mut self.names, &self.needs.metadata);
         let mut row = Row::new(&view, &Wanted::All);
+        let mut probe = self.screen.as_ref().map(|wanted| Row::new(&view, wanted));
         let forward = self.params.direction == Direction::Forward;
         let order: &mut dyn Iterator<Item = u32> =
             if forward { &mut rows.into_iter() } else { &mut rows.into_iter().rev() };
@@ -177,6 +181,12 @@ impl LogQuery {
             let order = if forward { time } else { !time };
             if self.is_full() && self.held.peek().is_some_and(|worst| order > worst.order) {
                 break;
+            }
+            if let Some(probe) = &mut probe {
+                probe.load(index as usize, &mut self.names);
+                if !self.pipeline.run(probe, &mut self.names) {
+                    continue;
+                }
             }
             row.load(index as usize, &mut self.names);
             if !self.pipeline.run(&mut row, &mut self.names) {
@@ -357,6 +367,29 @@ mod tests {
         check(LogParams { interval: 3, ..all }, &["a1", "b4", "a7"]);
         check(LogParams { interval: 3, limit: 2, direction: Direction::Backward, ..all }, &["a9", "b6"]);
         check(LogParams { limit: 0, ..all }, &[]);
+    }
+
+    #[test]
+    fn screened_rows_are_parsed_in_full() {
+        let params = LogParams { start: 0, end: 100, limit: 10, direction: Direction::Forward, interval: 0 };
+        let mut query = query(r#"{app="a"} | json | v > 1 or w="x""#, params);
+        assert!(query.screen.is_some());
+        let lines = [r#"{"v":2,"k":1"#, r#"{"v":1,"k":1}"#, r#"{"w":"x","k":{"l":3}}"#, r#"{"v":"y"}"#];
+        query
+            .push(&EntryBatch { lines: StringArray::from(lines.to_vec()), ..batch("a", &[1, 2, 3, 4]) })
+            .unwrap();
+        let mut shown: Vec<String> = query
+            .finish(Categories::Merged)
+            .iter()
+            .map(|s| s.labels.filter(|n| n != "__error_details__").to_string())
+            .collect();
+        shown.sort();
+        let want = [
+            r#"{__error__="JSONParserErr", app="a", k="1", v="2"}"#,
+            r#"{__error__="LabelFilterErr", app="a", v="y"}"#,
+            r#"{app="a", k_l="3", w="x"}"#,
+        ];
+        assert_eq!(shown, want);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Label names as small numbers, so that rows compare names without comparing text.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 /// A label name within one query part. Only valid until [`Names::forget`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,9 +103,7 @@ impl Names {
             if part.is_empty() {
                 continue;
             }
-            if !name.is_empty() {
-                name.push('_');
-            } else if part[0].is_ascii_digit() {
+            if !name.is_empty() || part[0].is_ascii_digit() {
                 name.push('_');
             }
             name.extend(part.iter().map(|b| if b.is_ascii_alphanumeric() { *b as char } else { '_' }));

@@ -8,7 +8,7 @@ use crate::ast::LogExpr;
 use crate::batch::EntryBatch;
 use crate::error::EvalError;
 use crate::names::Names;
-use crate::row::Row;
+use crate::row::{Row, Wanted};
 use crate::stages::{LineFilter, Stage};
 
 /// The plan of a log expression's stages.
@@ -46,6 +46,27 @@ impl Pipeline {
             }
             filter.select(&batch.lines, rows);
         }
+    }
+
+    /// The labels that decide whether an entry passes, if nothing else does and making only those is cheaper than making all:
+    /// rows can be screened with them before they are parsed in full.
+    pub(crate) fn screen(&self) -> Option<Wanted> {
+        let mut wanted = Vec::new();
+        for stage in &*self.stages {
+            match stage {
+                Stage::Json
+                | Stage::JsonPaths(_)
+                | Stage::Logfmt(_)
+                | Stage::Regexp(_)
+                | Stage::Pattern(_) => {}
+                Stage::LabelFilter(filter) if !filter.depends_on_errors() => filter.names(&mut wanted),
+                _ => return None,
+            }
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let parses = self.stages.iter().any(|stage| !matches!(stage, Stage::LabelFilter(_)));
+        (parses && !wanted.is_empty()).then_some(Wanted::Names(wanted))
     }
 
     /// Runs the other stages; false drops the entry.

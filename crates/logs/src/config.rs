@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use block::StoreOptions;
 use blob::{BlobConfig, GcsConfig, LocalConfig, S3Config};
+use block::StoreOptions;
 use serde::{Deserialize, Serialize};
 use service::ServerConfig;
 use service::config::{ByteSize, Duration, Logging, Problems, Secret, Unneeded};
@@ -204,9 +204,10 @@ impl service::config::Config for Config {
         self.limits_config.check("limits_config", problems);
         self.common.storage.check("common.storage", problems);
         self.storage_config.check("storage_config", problems);
-        for (key, size) in
-            [("head_max_size", self.ingester.head_max_size), ("unflushed_max_size", self.ingester.unflushed_max_size)]
-        {
+        for (key, size) in [
+            ("head_max_size", self.ingester.head_max_size),
+            ("unflushed_max_size", self.ingester.unflushed_max_size),
+        ] {
             if size.get() < 1 << 20 {
                 problems.add(format!("ingester.{key}"), "must be at least 1MB");
             }
@@ -231,7 +232,8 @@ impl Config {
         if !self.common.path_prefix.is_empty() {
             return Path::new(&self.common.path_prefix).join("timberline");
         }
-        let folders = [&self.common.storage, &self.storage_config].into_iter().filter_map(|s| s.filesystem.as_ref());
+        let folders =
+            [&self.common.storage, &self.storage_config].into_iter().filter_map(|s| s.filesystem.as_ref());
         match folders.map(FilesystemConfig::dir).find(|dir| !dir.is_empty()) {
             Some(dir) => Path::new(dir).join("timberline"),
             None => PathBuf::from("data/logs"),
@@ -289,7 +291,10 @@ impl StorageConfig {
             return s3.blob().ok();
         }
         if let Some(gcs) = &self.gcs {
-            return Some(BlobConfig::Gcs(GcsConfig { bucket: gcs.bucket_name.clone(), ..GcsConfig::default() }));
+            return Some(BlobConfig::Gcs(GcsConfig {
+                bucket: gcs.bucket_name.clone(),
+                ..GcsConfig::default()
+            }));
         }
         let azure = self.azure.as_ref()?;
         let key = azure.account_key.reveal();
@@ -319,7 +324,8 @@ impl S3 {
         };
         if let Some(rest) = self.s3.strip_prefix("s3://") {
             let (credentials, place) = rest.rsplit_once('@').unwrap_or(("", rest));
-            let (host, bucket) = place.split_once('/').ok_or_else(|| format!("`{}` names no bucket", self.s3))?;
+            let (host, bucket) =
+                place.split_once('/').ok_or_else(|| format!("`{}` names no bucket", self.s3))?;
             if let Some((id, secret)) = credentials.split_once(':') {
                 config.access_key_id = some(id);
                 config.secret_access_key = some(secret);
@@ -344,7 +350,7 @@ impl S3 {
 }
 
 /// Loki's keys that mean nothing here.
-const UNNEEDED: &[&str] = & [
+const UNNEEDED: &[&str] = &[
     "ballast_bytes",
     "shutdown_delay",
     "metrics_namespace",
@@ -466,7 +472,7 @@ const UNNEEDED: &[&str] = & [
 ];
 
 /// Loki's storage keys that mean nothing here.
-const STORAGE_UNNEEDED: &[&str] = & [
+const STORAGE_UNNEEDED: &[&str] = &[
     "bos",
     "cos",
     "swift",

@@ -244,7 +244,10 @@ impl Limits {
 
     /// Checks what types cannot.
     pub fn check(&self, path: &str, problems: &mut Problems) {
-        for (key, value) in [("ingestion_rate_mb", self.ingestion_rate_mb), ("ingestion_burst_size_mb", self.ingestion_burst_size_mb)] {
+        for (key, value) in [
+            ("ingestion_rate_mb", self.ingestion_rate_mb),
+            ("ingestion_burst_size_mb", self.ingestion_burst_size_mb),
+        ] {
             if !(value.is_finite() && value >= 0.0) {
                 problems.add(format!("{path}.{key}"), format!("must be a number of MiB, not {value}"));
             }

@@ -33,10 +33,22 @@ impl IngestMetrics {
     pub fn register(metrics: &Metrics) -> Self {
         let own = Self::default();
         let distributor = metrics.prefixed("distributor");
-        distributor.register("bytes_received", "Bytes of lines and structured metadata accepted, by tenant", own.bytes.clone());
+        distributor.register(
+            "bytes_received",
+            "Bytes of lines and structured metadata accepted, by tenant",
+            own.bytes.clone(),
+        );
         distributor.register("lines_received", "Lines accepted, by tenant", own.lines.clone());
-        metrics.register("discarded_samples", "Lines refused, by reason and tenant", own.discarded_samples.clone());
-        metrics.register("discarded_bytes", "Bytes of lines refused, by reason and tenant", own.discarded_bytes.clone());
+        metrics.register(
+            "discarded_samples",
+            "Lines refused, by reason and tenant",
+            own.discarded_samples.clone(),
+        );
+        metrics.register(
+            "discarded_bytes",
+            "Bytes of lines refused, by reason and tenant",
+            own.discarded_bytes.clone(),
+        );
         own
     }
 

@@ -8,13 +8,13 @@ use blob::Blob;
 use block::{DiskIngestLog, Store, StoreTasks};
 use bytes::Bytes;
 use disk::LogOptions;
+use futures::future::BoxFuture;
 use model::TenantId;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use futures::future::BoxFuture;
 use service::{BuildInfo, CancellationToken, Cli, Failure, Metrics, Phase, Process, Server, Standard};
 use wire::loki::PushRequest;
 use wire::otlp::Format;
@@ -81,9 +81,16 @@ impl Logs {
         let (store, tasks) = Store::open(LogsSignal, config.store_options(), blob, log, recovered).await?;
         let metrics = metrics.prefixed("loki");
         metrics.collect(StoreMetrics { store: store.clone() });
+        if !config.limits_config.retention_period.is_zero() {
+            tracing::warn!(
+                retention_period = %config.limits_config.retention_period,
+                "limits_config.retention_period has no effect yet: nothing is deleted"
+            );
+        }
         let limits = Arc::new(config.limits_config.clone());
         let max_body = config.distributor.max_decompressed_size.as_usize();
-        let ingest = Arc::new(Ingest::new(store.clone(), limits.clone(), IngestMetrics::register(&metrics), max_body));
+        let ingest =
+            Arc::new(Ingest::new(store.clone(), limits.clone(), IngestMetrics::register(&metrics), max_body));
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let parallel = if config.querier.max_concurrent == 0 { cores } else { config.querier.max_concurrent };
         let app = App {
@@ -113,9 +120,10 @@ impl Logs {
         let health = process.health().scope("logs");
         let component = health.component("ingester");
         let listener = config.server.listen_http()?;
-        let standard = Standard::new(&health, process.metrics())
-            .config(&*config)
-            .build_info("/loki/api/v1/status/buildinfo", BuildInfo::new(process.program(), INTERFACE_VERSION));
+        let standard = Standard::new(&health, process.metrics()).config(&*config).build_info(
+            "/loki/api/v1/status/buildinfo",
+            BuildInfo::new(process.program(), INTERFACE_VERSION),
+        );
         let mut routes = standard.router().merge(handle.router());
         let prefix = config.server.http_path_prefix.trim_end_matches('/');
         if !prefix.is_empty() {
@@ -196,28 +204,51 @@ impl Collector for StoreMetrics {
         let gauges: [(&str, &str, f64); 6] = [
             ("loki_ingester_memory_streams", "Streams in memory", streams as f64),
             ("loki_ingester_head_rows", "Rows that are in no block yet", stats.head_rows as f64),
-            ("loki_ingester_unflushed_bytes", "Memory of rows that are in no block yet", stats.unflushed_bytes as f64),
+            (
+                "loki_ingester_unflushed_bytes",
+                "Memory of rows that are in no block yet",
+                stats.unflushed_bytes as f64,
+            ),
             ("loki_ingester_frozen_heads", "Heads waiting to be made into blocks", stats.frozen_heads as f64),
             ("loki_store_blocks", "Blocks of all tenants", stats.blocks as f64),
             ("loki_store_block_bytes", "Bytes of all blocks", stats.block_bytes as f64),
         ];
         for (name, help, value) in gauges {
-            ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+            ConstGauge::new(value).encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                MetricType::Gauge,
+            )?)?;
         }
         let counters: [(&str, &str, f64); 7] = [
             ("loki_ingester_wal_records", "Records written to the ingest log", stats.appended_records as f64),
             ("loki_ingester_wal_bytes", "Bytes of those records", stats.appended_bytes as f64),
             ("loki_ingester_wal_commits", "Commits of the ingest log", stats.commits as f64),
-            ("loki_ingester_wal_commit_failures", "Commits of the ingest log that failed", stats.commit_failures as f64),
-            ("loki_ingester_wal_replayed_records", "Records read back at the start", stats.replayed_records as f64),
+            (
+                "loki_ingester_wal_commit_failures",
+                "Commits of the ingest log that failed",
+                stats.commit_failures as f64,
+            ),
+            (
+                "loki_ingester_wal_replayed_records",
+                "Records read back at the start",
+                stats.replayed_records as f64,
+            ),
             ("loki_ingester_flushes", "Heads made into blocks", stats.flushes as f64),
             ("loki_ingester_flush_failures", "Attempts to do so that failed", stats.flush_failures as f64),
         ];
         for (name, help, value) in counters {
-            ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+            ConstCounter::new(value).encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                MetricType::Counter,
+            )?)?;
         }
         let labels = vec![("version", INTERFACE_VERSION), ("revision", env!("CARGO_PKG_VERSION"))];
-        let mut family = encoder.encode_descriptor("loki_build_info", "What runs here", None, MetricType::Gauge)?;
+        let mut family =
+            encoder.encode_descriptor("loki_build_info", "What runs here", None, MetricType::Gauge)?;
         ConstGauge::new(1i64).encode(family.encode_family(&labels)?)
     }
 }

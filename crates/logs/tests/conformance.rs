@@ -64,11 +64,14 @@ async fn queries() {
     let Some(cases) = testkit::recorded::json::<Vec<QueryCase>>("logs/cases.json") else { return };
     let running = Running::start().await;
     let router = running.handle.router();
-    for (file, path) in
-        [("push.json", "/loki/api/v1/push"), ("push_meta.json", "/loki/api/v1/push"), ("otlp.json", "/otlp/v1/logs")]
-    {
+    for (file, path) in [
+        ("push.json", "/loki/api/v1/push"),
+        ("push_meta.json", "/loki/api/v1/push"),
+        ("otlp.json", "/otlp/v1/logs"),
+    ] {
         let body = testkit::recorded::text(&format!("logs/{file}")).unwrap();
-        let request = Request::post(path).header("content-type", "application/json").body(Body::from(body)).unwrap();
+        let request =
+            Request::post(path).header("content-type", "application/json").body(Body::from(body)).unwrap();
         let (status, body) = send(&router, request).await;
         assert_eq!(status, StatusCode::NO_CONTENT, "{file}: {}", String::from_utf8_lossy(&body));
     }
@@ -95,9 +98,15 @@ async fn ask(router: &Router, case: &QueryCase) -> Result<(), String> {
         request = request.header(name, value);
     }
     let (status, body) = send(router, request.body(Body::empty()).unwrap()).await;
-    let about = || format!("{} {}", case.path, case.params.get("query").and_then(Value::as_str).unwrap_or_default());
+    let about =
+        || format!("{} {}", case.path, case.params.get("query").and_then(Value::as_str).unwrap_or_default());
     if status != case.status {
-        return Err(format!("{}\nstatus {status}, not {}: {}", about(), case.status, short(&String::from_utf8_lossy(&body))));
+        return Err(format!(
+            "{}\nstatus {status}, not {}: {}",
+            about(),
+            case.status,
+            short(&String::from_utf8_lossy(&body))
+        ));
     }
     if case.status != 200 {
         return Ok(());
@@ -147,7 +156,8 @@ fn normalise(mut body: Value) -> Value {
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().map(|(k, v)| format!("{k:?}:{}", canonical(v))).collect();
+            let mut members: Vec<_> =
+                members.iter().map(|(k, v)| format!("{k:?}:{}", canonical(v))).collect();
             members.sort();
             format!("{{{}}}", members.join(","))
         }
@@ -157,14 +167,20 @@ fn canonical(value: &Value) -> String {
 
 /// Where two answers differ; numbers, also within texts, may differ by a billionth.
 fn difference(got: &Value, expect: &Value, at: &str) -> Option<String> {
-    let close = |x: f64, y: f64| x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-9 * x.abs().max(y.abs()).max(1.0);
+    let close = |x: f64, y: f64| {
+        x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-9 * x.abs().max(y.abs()).max(1.0)
+    };
     let same = match (got, expect) {
         (Value::String(a), Value::String(b)) => {
             a == b || a.parse::<f64>().ok().zip(b.parse().ok()).is_some_and(|(x, y)| close(x, y))
         }
         (Value::Number(a), Value::Number(b)) => a.as_f64().zip(b.as_f64()).is_some_and(|(x, y)| close(x, y)),
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            return a.iter().zip(b).enumerate().find_map(|(i, (x, y))| difference(x, y, &format!("{at}[{i}]")));
+            return a
+                .iter()
+                .zip(b)
+                .enumerate()
+                .find_map(|(i, (x, y))| difference(x, y, &format!("{at}[{i}]")));
         }
         (Value::Object(a), Value::Object(b)) if a.len() == b.len() && a.keys().all(|k| b.contains_key(k)) => {
             return a.iter().find_map(|(k, x)| difference(x, &b[k], &format!("{at}.{k}")));

@@ -34,7 +34,10 @@ fn push(start: i64, from: usize, count: usize) -> PushRequest {
         line: format!("line {i}").into(),
         metadata: vec![("trace_id".into(), format!("t{i}").into())],
     };
-    let stream = |app: &str| PushStream { labels: format!("{{app={app:?}}}"), entries: (from..from + count).map(entry).collect() };
+    let stream = |app: &str| PushStream {
+        labels: format!("{{app={app:?}}}"),
+        entries: (from..from + count).map(entry).collect(),
+    };
     PushRequest { streams: vec![stream("a"), stream("b")] }
 }
 

@@ -1,7 +1,7 @@
 //! The open window of one tenant's spans: requests as they came, and for each trace where its spans are.
 //!
 //! Nothing is decoded again until a query or the flush asks: the head costs little more than the
-//! requests themselves. Readers take a [`Snapshot`] under a short lock and work without one.
+//! requests themselves. Readers take a [`Snapshot`] under a short lock and work on without it.
 
 use std::sync::Arc;
 
@@ -20,8 +20,17 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     inner: RwLock<Inner>,
-    /// The rows in order of trace, kept as long as nothing is added.
-    sorted: Mutex<Option<Arc<Sorted>>>,
+    /// The last snapshot, good as long as nothing is added.
+    snapshot: Mutex<Option<Snapshot>>,
+}
+
+/// All spans of a head at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    /// The spans in order of trace, without copies of one span.
+    pub sorted: Arc<Sorted>,
+    /// Their attributes.
+    pub keys: Arc<Keys>,
 }
 
 #[derive(Debug, Default)]
@@ -111,23 +120,17 @@ impl Head {
         found
     }
 
-    /// All spans in order of trace, without copies of one span.
-    pub(crate) fn sorted(&self) -> Arc<Sorted> {
-        let (records, rows) = {
+    /// All spans in order of trace. The first call after an insert sorts.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut kept = self.snapshot.lock();
+        let (records, keys) = {
             let inner = self.inner.read();
-            (inner.records.clone(), inner.next.len())
+            match &*kept {
+                Some(snapshot) if snapshot.sorted.offered() == inner.next.len() => return snapshot.clone(),
+                _ => (inner.records.clone(), inner.keys.clone()),
+            }
         };
-        let mut kept = self.sorted.lock();
-        if let Some(sorted) = kept.as_ref().filter(|s| s.offered() == rows) {
-            return sorted.clone();
-        }
-        let sorted = Arc::new(Sorted::new(records));
-        *kept = Some(sorted.clone());
-        sorted
-    }
-
-    /// The attributes of all spans.
-    pub(crate) fn keys(&self) -> Keys {
-        self.inner.read().keys.clone()
+        let snapshot = Snapshot { sorted: Arc::new(Sorted::new(records)), keys: Arc::new(keys) };
+        kept.insert(snapshot).clone()
     }
 }

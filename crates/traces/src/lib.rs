@@ -130,9 +130,10 @@ impl Traces {
         self.handle.clone()
     }
 
-    /// The work behind the store, for those who run it themselves; see [`Traces::register`].
-    pub fn into_tasks(self) -> impl FnOnce(service::CancellationToken) -> futures::future::BoxFuture<'static, ()> {
-        move |cancel| Box::pin(self.tasks.run(cancel))
+    /// Runs the store without listeners until cancelled: for those who use only the handle. It does not flush; dropping it
+    /// is like a crash.
+    pub async fn run(self, cancel: service::CancellationToken) {
+        self.tasks.run(cancel).await;
     }
 
     /// Binds the listeners and gives every task to the process.

@@ -17,6 +17,7 @@ use model::TenantId;
 use traceql::{Conditions, EvalError, FieldSet, SpanBatch};
 
 use crate::assemble::{Piece, regroup};
+use crate::head;
 use crate::index::Index;
 use crate::keys::Keys;
 use crate::prune::{Test, Verdict};
@@ -93,29 +94,29 @@ pub(crate) struct Cost {
 
 /// A head or a block.
 enum Source {
-    Head { sorted: Arc<Sorted>, keys: Arc<Keys> },
+    Head(head::Snapshot),
     Block(Arc<OpenBlock<TraceSignal>>),
 }
 
 impl Source {
     fn fingerprints(&self) -> &[u32] {
         match self {
-            Self::Head { sorted, .. } => sorted.fingerprints(),
+            Self::Head(head) => head.sorted.fingerprints(),
             Self::Block(block) => block.index().0.fingerprints(),
         }
     }
 
     fn keys(&self) -> &Keys {
         match self {
-            Self::Head { keys, .. } => keys,
+            Self::Head(head) => &head.keys,
             Self::Block(block) => &block.index().0.keys,
         }
     }
 
     fn rows(&self, trace: usize) -> Range<u32> {
         match self {
-            Self::Head { sorted, .. } => {
-                let rows = sorted.trace_rows(trace);
+            Self::Head(head) => {
+                let rows = head.sorted.trace_rows(trace);
                 rows.start as u32..rows.end as u32
             }
             Self::Block(block) => block.index().0.trace_rows(trace),
@@ -216,8 +217,7 @@ async fn sources(
     for head in snapshot.heads.iter().rev() {
         if head.time_range().is_some_and(|(min, max)| min <= to && max >= from) {
             let head = head.clone();
-            let source = blocking(move || Source::Head { sorted: head.sorted(), keys: Arc::new(head.keys()) });
-            sources.push(source.await?);
+            sources.push(Source::Head(blocking(move || head.snapshot()).await?));
         }
     }
     let blocks = blocks_in(&snapshot, (from, to), cost);
@@ -299,7 +299,7 @@ impl Scan<'_> {
     ) -> Result<E, ScanError> {
         let wanted = Arc::new(Wanted::new(&self.plan.fields, source.keys()));
         match source {
-            Source::Head { sorted, keys } => {
+            Source::Head(head::Snapshot { sorted, keys }) => {
                 let layout = wanted.layout(keys);
                 for chunk in chunks(source, traces) {
                     let (sorted, layout, wanted) = (sorted.clone(), layout.clone(), wanted.clone());
@@ -443,8 +443,8 @@ fn span_batch(
 /// The whole spans of some traces of a source.
 async fn pieces_of(source: &Source, traces: &[usize]) -> Result<Vec<Piece>, ScanError> {
     match source {
-        Source::Head { sorted, .. } => {
-            let (sorted, traces) = (sorted.clone(), traces.to_vec());
+        Source::Head(head) => {
+            let (sorted, traces) = (head.sorted.clone(), traces.to_vec());
             blocking(move || {
                 let rows = traces.iter().flat_map(|trace| sorted.trace_rows(*trace));
                 rows.filter_map(|at| Piece::from_head(sorted.row(at).0, sorted.row(at).1)).collect()

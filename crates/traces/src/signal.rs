@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 use model::{TenantId, Timestamp};
 use wire::otlp::traces::Span;
 
-use crate::head::Head;
+use crate::head::{Head, Snapshot};
 use crate::index::{self, AttributeColumn, Index};
 use crate::keys::{Keys, Scope, Type};
 use crate::record::Record;
@@ -75,11 +75,10 @@ impl block::Head for Head {
     }
 
     fn seal(&self) -> Result<Vec<SealedBlock>, SealError> {
-        let sorted = self.sorted();
+        let Snapshot { sorted, keys } = self.snapshot();
         let Some((min, max)) = self.time_range().filter(|_| sorted.rows() > 0) else {
             return Ok(Vec::new());
         };
-        let keys = self.keys();
         let columns = choose_columns(&keys, sorted.rows() as u64);
         let parquet = settings(&sorted, &columns);
         let traces: Vec<_> = (0..sorted.traces())
@@ -99,7 +98,7 @@ impl block::Head for Head {
             bytes: bytes.sum(),
             detail: serde_json::json!({ "traces": traces.len() }),
         };
-        let index = index::encode(keys, columns.clone(), &traces).map_err(|e| SealError::Other(e.to_string()))?;
+        let index = index::encode((*keys).clone(), columns.clone(), &traces).map_err(|e| SealError::Other(e.to_string()))?;
         let shredder = Shredder::new(sorted.clone(), Layout { columns, parts: Parts::ALL });
         Ok(vec![SealedBlock {
             schema: shredder.schema().clone(),

@@ -16,8 +16,7 @@ pub(crate) struct StaticTarget {
     pub labels: LabelsBuilder,
     /// Whether the files hold Docker's JSON records.
     pub docker: bool,
-    globs: Vec<glob::Pattern>,
-    roots: Vec<String>,
+    globs: Vec<String>,
     exclude: Option<glob::Pattern>,
 }
 
@@ -33,26 +32,21 @@ impl StaticTarget {
             return Ok(None);
         }
         let pattern = |text: &str| glob::Pattern::new(text).map_err(|e| format!("labels.__path__: '{text}': {e}"));
-        let roots = alternatives(path);
-        let globs = roots.iter().map(|p| pattern(p)).collect::<Result<_, _>>()?;
+        let globs = alternatives(path);
+        globs.iter().try_for_each(|p| pattern(p).map(drop))?;
         let exclude = labels.get("__path_exclude__").map(|p| pattern(p)).transpose()?;
         let mut builder = LabelsBuilder::default();
         visible(&labels).for_each(|(name, value)| {
             builder.set(name, value);
         });
-        Ok(Some(Self { job, labels: builder, docker, globs, roots, exclude }))
+        Ok(Some(Self { job, labels: builder, docker, globs, exclude }))
     }
 
     /// The files that match now.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let matching = self.roots.iter().filter_map(|root| glob::glob(root).ok()).flatten().flatten();
+        let matching = self.globs.iter().filter_map(|glob| glob::glob(glob).ok()).flatten().flatten();
         let wanted = |path: &PathBuf| self.exclude.as_ref().is_none_or(|e| !e.matches_path(path));
         matching.filter(|path| wanted(path) && path.is_file()).collect()
-    }
-
-    /// Whether a path is one of the target's.
-    pub(crate) fn matches(&self, path: &std::path::Path) -> bool {
-        self.globs.iter().any(|glob| glob.matches_path(path))
     }
 }
 

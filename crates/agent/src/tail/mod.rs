@@ -5,4 +5,4 @@ mod file;
 mod poller;
 
 pub use file::{FileTail, Line, Stream};
-pub use poller::{Command, Poller, PollerOptions, StreamLabels};
+pub(crate) use poller::{Command, Poller, PollerOptions, StreamLabels};

@@ -17,11 +17,11 @@ use crate::positions::Positions;
 
 /// Labels of a file's lines; a stream that relabelling dropped has none.
 #[derive(Debug, Clone)]
-pub struct StreamLabels {
+pub(crate) struct StreamLabels {
     /// Of standard output, and of lines of plain files.
-    pub stdout: Option<LabelsBuilder>,
+    pub(crate) stdout: Option<LabelsBuilder>,
     /// Of standard error.
-    pub stderr: Option<LabelsBuilder>,
+    pub(crate) stderr: Option<LabelsBuilder>,
 }
 
 impl StreamLabels {
@@ -35,7 +35,7 @@ impl StreamLabels {
 
 /// What discovery asks for.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Read this file of a container.
     Start {
         /// The container.
@@ -56,17 +56,17 @@ pub enum Command {
 
 /// How the poller works.
 #[derive(Debug, Clone)]
-pub struct PollerOptions {
+pub(crate) struct PollerOptions {
     /// Pause between two looks at all files.
-    pub poll: Duration,
+    pub(crate) poll: Duration,
     /// How often globs are looked at again.
-    pub sync_period: Duration,
+    pub(crate) sync_period: Duration,
     /// Bytes after which a line is cut.
-    pub max_line: usize,
+    pub(crate) max_line: usize,
 }
 
 /// Everything the thread owns.
-pub struct Poller {
+pub(crate) struct Poller {
     options: PollerOptions,
     targets: Vec<StaticTarget>,
     commands: Receiver<Command>,
@@ -90,7 +90,7 @@ impl Poller {
     const LINGER: Duration = Duration::from_secs(30);
 
     /// A poller over static targets and what `commands` bring.
-    pub fn new(
+    pub(crate) fn new(
         options: PollerOptions,
         targets: Vec<StaticTarget>,
         commands: Receiver<Command>,
@@ -101,7 +101,7 @@ impl Poller {
     }
 
     /// Runs until `stop`.
-    pub fn run(mut self, stop: &CancellationToken) {
+    pub(crate) fn run(mut self, stop: &CancellationToken) {
         let mut synced: Option<Instant> = None;
         while !stop.is_cancelled() {
             if synced.is_none_or(|at| at.elapsed() >= self.options.sync_period) {

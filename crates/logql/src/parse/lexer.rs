@@ -161,8 +161,8 @@ impl<'a> Lexer<'a> {
             let rest = self.rest();
             if rest.starts_with('#') || rest.starts_with("//") {
                 self.advance(rest.find('\n').unwrap_or(rest.len()));
-            } else if rest.starts_with("/*") {
-                match rest[2..].find("*/") {
+            } else if let Some(comment) = rest.strip_prefix("/*") {
+                match comment.find("*/") {
                     Some(end) => self.advance(end + 4),
                     None => return Err(Kind::Broken("comment not terminated".into())),
                 };

@@ -1,9 +1,9 @@
 //! One range aggregation: from entries to samples to series of window values.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::Array as _;
+use hashbrown::HashMap;
 
 use super::piece::{Kind, Piece};
 use super::windows::Windows;
@@ -17,7 +17,7 @@ use crate::names::{ERROR, NameId, Names};
 use crate::needs::{MetadataNeeds, Needs};
 use crate::pipeline::{Pipeline, rows_between};
 use crate::row::{BatchView, Row, Wanted, own};
-use crate::stages::{LabelFilter, Stage, parse_bytes, parse_float};
+use crate::stages::{LabelFilter, parse_bytes, parse_float};
 
 /// Which labels a series keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -456,29 +456,5 @@ fn convert(text: &str, conversion: Conversion) -> Result<f64, String> {
         Conversion::Duration | Conversion::DurationSeconds => {
             model::duration::parse_go(text).map(|nanos| nanos as f64 / 1e9).map_err(|e| e.to_string())
         }
-    }
-}
-
-impl Stage {
-    /// Adds the labels that the stage looks at; false if it may look at any.
-    fn labels_read(&self, names: &mut Names, out: &mut Vec<NameId>) -> bool {
-        match self {
-            Self::LabelFilter(filter) => filter.names(out),
-            Self::Drop(selection) | Self::Keep(selection) => out.extend(selection.names()),
-            Self::LineFormat(format) => return format.template().labels_read(names, out),
-            Self::LabelFormat(format) => {
-                out.extend(format.sources());
-                return format.templates().all(|template| template.labels_read(names, out));
-            }
-            Self::LineFilter(_)
-            | Self::Json
-            | Self::JsonPaths(_)
-            | Self::Logfmt(_)
-            | Self::Regexp(_)
-            | Self::Pattern(_)
-            | Self::Unpack
-            | Self::Decolorize(_) => {}
-        }
-        true
     }
 }

@@ -223,9 +223,11 @@ mod tests {
             }
             Json::Array(_) | Json::Null => {}
             Json::String(text) => {
-                drop(out.entry(path.to_owned()).or_insert_with(|| text.replace('\u{fffd}', " ")))
+                out.entry(path.to_owned()).or_insert_with(|| text.replace('\u{fffd}', " "));
             }
-            other => drop(out.entry(path.to_owned()).or_insert_with(|| other.to_string())),
+            other => {
+                out.entry(path.to_owned()).or_insert_with(|| other.to_string());
+            }
         }
     }
 
@@ -239,6 +241,16 @@ mod tests {
                 want.entry("app_extracted".to_owned()).or_insert(value);
             }
             prop_assert_eq!(parse(&line, None), want, "{}", line);
+        }
+
+        #[test]
+        fn wanted_labels_have_the_same_values(json in json(), pick in any::<proptest::sample::Index>()) {
+            let whole = parse(&json.to_string(), None);
+            if !whole.is_empty() {
+                let (name, value) = whole.iter().nth(pick.index(whole.len())).unwrap();
+                let part = parse(&json.to_string(), Some(&[name]));
+                prop_assert_eq!(part.into_iter().collect::<Vec<_>>(), [(name.clone(), value.clone())]);
+            }
         }
 
         #[test]

@@ -5,7 +5,7 @@ use model::Matcher;
 use super::StageError;
 use super::ip::IpSet;
 use crate::ast::{self, CompareOp, Literal};
-use crate::names::{NameId, Names};
+use crate::names::{NameId, Names, PRESERVE_ERROR};
 use crate::row::Row;
 
 /// A compiled label filter.
@@ -50,6 +50,15 @@ impl LabelFilter {
                 a.names(out);
                 b.names(out);
             }
+        }
+    }
+
+    /// Whether an earlier error lets rows pass.
+    pub(crate) fn depends_on_errors(&self) -> bool {
+        match self {
+            Self::Match(name, _) | Self::Compare(name, ..) => *name <= PRESERVE_ERROR,
+            Self::Ip { .. } => true,
+            Self::And(a, b) | Self::Or(a, b) => a.depends_on_errors() || b.depends_on_errors(),
         }
     }
 

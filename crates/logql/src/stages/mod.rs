@@ -14,7 +14,7 @@ mod unpack;
 
 use crate::ast;
 use crate::error::EvalError;
-use crate::names::Names;
+use crate::names::{NameId, Names};
 use crate::row::Row;
 
 pub(crate) use label_filter::{LabelFilter, parse_bytes, parse_float};
@@ -110,5 +110,27 @@ impl Stage {
             Self::LabelFormat(format) => format.reads_line(),
             _ => true,
         }
+    }
+
+    /// Adds the labels that the stage looks at; false if it may look at any.
+    pub(crate) fn labels_read(&self, names: &mut Names, out: &mut Vec<NameId>) -> bool {
+        match self {
+            Self::LabelFilter(filter) => filter.names(out),
+            Self::Drop(selection) | Self::Keep(selection) => out.extend(selection.names()),
+            Self::LineFormat(format) => return format.template().labels_read(names, out),
+            Self::LabelFormat(format) => {
+                out.extend(format.sources());
+                return format.templates().all(|template| template.labels_read(names, out));
+            }
+            Self::LineFilter(_)
+            | Self::Json
+            | Self::JsonPaths(_)
+            | Self::Logfmt(_)
+            | Self::Regexp(_)
+            | Self::Pattern(_)
+            | Self::Unpack
+            | Self::Decolorize(_) => {}
+        }
+        true
     }
 }

@@ -79,14 +79,22 @@ impl Ask {
 
     /// Whether a header's comma list has an item.
     pub(crate) fn has_flag(&self, header: &str, flag: &str) -> bool {
-        self.headers.get_all(header).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|f| f.trim() == flag)
+        self.headers
+            .get_all(header)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .any(|f| f.trim() == flag)
     }
 }
 
 /// Parses a query.
 pub(crate) fn parse(text: &str) -> Result<logql::Expr, Failure> {
     if text.len() >= MAX_QUERY {
-        return Err(Failure::invalid(format!("parse error : input size too long ({} > {MAX_QUERY})", text.len())));
+        return Err(Failure::invalid(format!(
+            "parse error : input size too long ({} > {MAX_QUERY})",
+            text.len()
+        )));
     }
     logql::parse(text).map_err(|e| Failure::invalid(e.to_string()))
 }

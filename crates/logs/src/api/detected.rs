@@ -27,7 +27,9 @@ pub(crate) async fn labels(State(app): State<Arc<App>>, ask: Ask) -> Result<Resp
     let streams = within(app.limits.query_timeout.get(), async {
         let view = app.querier.view(&ask.tenant, first, last).await?;
         let find = move || catalog::streams(&view, &[matchers], first..=last);
-        tokio::task::spawn_blocking(find).await.map_err(|e| Failure::internal(format!("listing streams died: {e}")))
+        tokio::task::spawn_blocking(find)
+            .await
+            .map_err(|e| Failure::internal(format!("listing streams died: {e}")))
     })
     .await?;
     let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -37,7 +39,11 @@ pub(crate) async fn labels(State(app): State<Arc<App>>, ask: Ask) -> Result<Resp
     let shown = values.iter().filter(|(name, values)| ALWAYS.contains(name) || !are_ids(values));
     let labels: Vec<_> =
         shown.map(|(name, values)| serde_json::json!({"label": name, "cardinality": values.len()})).collect();
-    Ok(json_value(&if labels.is_empty() { serde_json::json!({}) } else { serde_json::json!({"detectedLabels": labels}) }))
+    Ok(json_value(&if labels.is_empty() {
+        serde_json::json!({})
+    } else {
+        serde_json::json!({"detectedLabels": labels})
+    }))
 }
 
 /// Whether all values are numbers or UUIDs, other than a flag of 0 and 1.
@@ -50,7 +56,8 @@ fn are_ids(values: &BTreeSet<&str>) -> bool {
 
 fn is_uuid(text: &str) -> bool {
     let dash = |i: usize| matches!(i, 8 | 13 | 18 | 23);
-    text.len() == 36 && text.bytes().enumerate().all(|(i, b)| if dash(i) { b == b'-' } else { b.is_ascii_hexdigit() })
+    text.len() == 36
+        && text.bytes().enumerate().all(|(i, b)| if dash(i) { b == b'-' } else { b.is_ascii_hexdigit() })
 }
 
 /// `/detected_fields`
@@ -61,7 +68,11 @@ pub(crate) async fn fields(State(app): State<Arc<App>>, ask: Ask) -> Result<Resp
         let names: Vec<String> = fields.keys().take(limit).cloned().collect();
         names.into_iter().filter_map(|name| fields.remove(&name).map(|field| field.json(&name))).collect()
     };
-    let body = if shown.is_empty() { serde_json::json!({"limit": limit}) } else { serde_json::json!({"fields": shown, "limit": limit}) };
+    let body = if shown.is_empty() {
+        serde_json::json!({"limit": limit})
+    } else {
+        serde_json::json!({"fields": shown, "limit": limit})
+    };
     Ok(json_value(&body))
 }
 
@@ -74,7 +85,11 @@ pub(crate) async fn values(
     let limit = field_limit(&ask)?;
     let mut values = find(&app, &ask).await?.remove(&name).map(Field::values).unwrap_or_default();
     values.truncate(limit);
-    let body = if values.is_empty() { serde_json::json!({}) } else { serde_json::json!({"values": values, "limit": limit}) };
+    let body = if values.is_empty() {
+        serde_json::json!({})
+    } else {
+        serde_json::json!({"values": values, "limit": limit})
+    };
     Ok(json_value(&body))
 }
 

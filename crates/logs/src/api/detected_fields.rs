@@ -58,7 +58,8 @@ fn kind(value: &str) -> &'static str {
         "int"
     } else if value.parse::<f64>().is_ok() {
         "float"
-    } else if matches!(value, "true" | "false" | "True" | "False" | "TRUE" | "FALSE" | "t" | "f" | "T" | "F") {
+    } else if matches!(value, "true" | "false" | "True" | "False" | "TRUE" | "FALSE" | "t" | "f" | "T" | "F")
+    {
         "boolean"
     } else if duration::parse_go(value).is_ok() {
         "duration"
@@ -95,8 +96,13 @@ pub(crate) async fn find(app: &Arc<App>, ask: &Ask) -> Result<BTreeMap<String, F
             let is_json = a.parsed.get("__error__").is_none();
             let (parsed, parser) = if is_json { (&a.parsed, "json") } else { (&b.parsed, "logfmt") };
             let paths = if is_json { paths(&a.line) } else { BTreeMap::new() };
-            for (name, value) in parsed.iter().filter(|(name, value)| !name.starts_with("__error") && !value.is_empty()) {
-                let path = paths.get(name.strip_suffix("_extracted").unwrap_or(name)).or_else(|| paths.get(name)).cloned();
+            for (name, value) in
+                parsed.iter().filter(|(name, value)| !name.starts_with("__error") && !value.is_empty())
+            {
+                let path = paths
+                    .get(name.strip_suffix("_extracted").unwrap_or(name))
+                    .or_else(|| paths.get(name))
+                    .cloned();
                 fields.entry(name.to_owned()).or_default().add(value, Some(parser), path);
             }
         }

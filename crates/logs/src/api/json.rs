@@ -24,7 +24,11 @@ fn push_labels<'a>(out: &mut Vec<u8>, labels: impl Iterator<Item = (&'a str, &'a
 }
 
 /// Appends items with commas between them.
-fn push_list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut push: impl FnMut(&mut Vec<u8>, T)) {
+fn push_list<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut push: impl FnMut(&mut Vec<u8>, T),
+) {
     out.push(b'[');
     for (i, item) in items.into_iter().enumerate() {
         if i > 0 {
@@ -149,10 +153,13 @@ mod tests {
     #[test]
     fn members_come_in_order() {
         let set = |pairs: &[(&str, &str)]| LabelSet::from_pairs(pairs.iter().copied());
-        let entry = ResultEntry { timestamp: 5, line: "a\"b".into(), metadata: set(&[("m", "1")]), parsed: set(&[]) };
+        let entry =
+            ResultEntry { timestamp: 5, line: "a\"b".into(), metadata: set(&[("m", "1")]), parsed: set(&[]) };
         let streams = [ResultStream { labels: set(&[("a", "b")]), entries: vec![entry] }];
         let stats = serde_json::json!({});
-        let body = envelope("streams", &["categorize-labels".into()], &[], &stats, |out| push_streams(out, &streams, true));
+        let body = envelope("streams", &["categorize-labels".into()], &[], &stats, |out| {
+            push_streams(out, &streams, true)
+        });
         assert_eq!(
             String::from_utf8(body).unwrap(),
             "{\"status\":\"success\",\"data\":{\"resultType\":\"streams\",\"encodingFlags\":[\"categorize-labels\"],\"result\":\

@@ -20,7 +20,9 @@ async fn streams(app: &App, ask: &Ask, selectors: Vec<Vec<Matcher>>) -> Result<V
     within(app.limits.query_timeout.get(), async {
         let view = app.querier.view(&ask.tenant, first, last).await?;
         let find = move || catalog::streams(&view, &selectors, first..=last).into_keys().collect();
-        tokio::task::spawn_blocking(find).await.map_err(|e| Failure::internal(format!("listing streams died: {e}")))
+        tokio::task::spawn_blocking(find)
+            .await
+            .map_err(|e| Failure::internal(format!("listing streams died: {e}")))
     })
     .await
 }
@@ -57,7 +59,9 @@ pub(crate) async fn values(
 
 /// `/series`
 pub(crate) async fn series(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
-    let is_all = |text: &str| text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}')).is_some_and(|t| t.trim().is_empty());
+    let is_all = |text: &str| {
+        text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}')).is_some_and(|t| t.trim().is_empty())
+    };
     let texts: Vec<&str> = ask.params.all(&["match", "match[]"]).filter(|t| !t.is_empty()).collect();
     let selectors = match texts.as_slice() {
         [one] if is_all(one) => Vec::new(),

@@ -95,7 +95,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/indexgateway/ring", get(ops::ring))
         .route("/scheduler/ring", get(ops::ring))
         .route("/memberlist", get(ops::ring))
-        .route("/ingester/prepare_shutdown", get(ops::prepare_shutdown).post(ops::no_content).delete(ops::no_content))
+        .route(
+            "/ingester/prepare_shutdown",
+            get(ops::prepare_shutdown).post(ops::no_content).delete(ops::no_content),
+        )
         .fallback(ops::not_found)
         // Bodies are capped where they are read, with Loki's answer.
         .layer(DefaultBodyLimit::disable())

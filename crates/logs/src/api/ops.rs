@@ -7,9 +7,9 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use service::Failure;
 
-use crate::api::{App, INTERFACE_VERSION};
 use crate::api::ask::{Ask, json_value};
 use crate::api::page_not_found;
+use crate::api::{App, INTERFACE_VERSION};
 
 /// `/flush`: makes blocks of everything in memory.
 pub(crate) async fn flush(State(app): State<Arc<App>>) -> Result<StatusCode, Failure> {
@@ -50,7 +50,9 @@ pub(crate) async fn absent() -> Failure {
 
 /// Live tailing.
 pub(crate) async fn tail() -> Failure {
-    Failure::not_found("live tailing is not available in this version: query with a short refresh interval instead")
+    Failure::not_found(
+        "live tailing is not available in this version: query with a short refresh interval instead",
+    )
 }
 
 /// Rules: there are none.
@@ -60,17 +62,22 @@ pub(crate) async fn no_rules() -> Failure {
 
 /// `/prometheus/api/v1/rules`
 pub(crate) async fn prometheus_rules() -> Response {
-    json_value(&serde_json::json!({"status": "success", "data": {"groups": []}, "errorType": "", "error": ""}))
+    json_value(
+        &serde_json::json!({"status": "success", "data": {"groups": []}, "errorType": "", "error": ""}),
+    )
 }
 
 /// `/prometheus/api/v1/alerts`
 pub(crate) async fn prometheus_alerts() -> Response {
-    json_value(&serde_json::json!({"status": "success", "data": {"alerts": []}, "errorType": "", "error": ""}))
+    json_value(
+        &serde_json::json!({"status": "success", "data": {"alerts": []}, "errorType": "", "error": ""}),
+    )
 }
 
 /// `/config/tenant/v1/limits`
 pub(crate) async fn tenant_limits(State(app): State<Arc<App>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/yaml; charset=utf-8")], service::config::print(&*app.limits)).into_response()
+    ([(header::CONTENT_TYPE, "application/yaml; charset=utf-8")], service::config::print(&*app.limits))
+        .into_response()
 }
 
 /// `/loki/api/v1/drilldown-limits`

@@ -1,8 +1,8 @@
 //! Parameters of reads: times, durations, limits, as Loki reads them from the query string or a form.
 
+use logql::Direction;
 use model::Timestamp;
 use model::duration::parse_prometheus;
-use logql::Direction;
 use service::Failure;
 
 const SECOND: i64 = 1_000_000_000;
@@ -32,7 +32,11 @@ impl Params {
 
     /// A point in time.
     pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Failure> {
-        let bad = |value: &str| Failure::invalid(format!("could not parse '{name}' parameter: cannot parse {value:?} to a valid timestamp"));
+        let bad = |value: &str| {
+            Failure::invalid(format!(
+                "could not parse '{name}' parameter: cannot parse {value:?} to a valid timestamp"
+            ))
+        };
         self.get(name).map(|value| parse_time(value).ok_or_else(|| bad(value))).transpose()
     }
 
@@ -40,7 +44,8 @@ impl Params {
     pub fn range(&self, now: Timestamp) -> Result<(Timestamp, Timestamp), Failure> {
         let since = match self.get("since") {
             None => 3600 * SECOND,
-            Some(text) => parse_prometheus(text).map_err(|e| Failure::invalid(format!("could not parse 'since' parameter: {e}")))?,
+            Some(text) => parse_prometheus(text)
+                .map_err(|e| Failure::invalid(format!("could not parse 'since' parameter: {e}")))?,
         };
         let end = self.time("end")?.unwrap_or(now);
         let start = self.time("start")?.unwrap_or_else(|| end.min(now).plus(-since));
@@ -56,7 +61,9 @@ impl Params {
         match text.parse::<i64>() {
             Ok(limit) if limit > 0 => Ok(usize::try_from(limit).unwrap_or(usize::MAX)),
             Ok(_) => Err(Failure::invalid(format!("{name} must be a positive value"))),
-            Err(_) => Err(Failure::invalid(format!("could not parse '{name}' parameter: {text:?} is no integer"))),
+            Err(_) => {
+                Err(Failure::invalid(format!("could not parse '{name}' parameter: {text:?} is no integer")))
+            }
         }
     }
 
@@ -65,13 +72,19 @@ impl Params {
         match self.get("direction").map(str::to_ascii_lowercase).as_deref() {
             None | Some("backward") => Ok(Direction::Backward),
             Some("forward") => Ok(Direction::Forward),
-            Some(other) => Err(Failure::invalid(format!("invalid direction '{other}': use forward or backward"))),
+            Some(other) => {
+                Err(Failure::invalid(format!("invalid direction '{other}': use forward or backward")))
+            }
         }
     }
 
     /// `step` or `interval` in nanoseconds.
     pub fn duration(&self, name: &str) -> Result<Option<i64>, Failure> {
-        let bad = |value: &str| Failure::invalid(format!("could not parse '{name}' parameter: cannot parse {value:?} to a valid duration"));
+        let bad = |value: &str| {
+            Failure::invalid(format!(
+                "could not parse '{name}' parameter: cannot parse {value:?} to a valid duration"
+            ))
+        };
         self.get(name).map(|value| parse_duration(value).ok_or_else(|| bad(value))).transpose()
     }
 

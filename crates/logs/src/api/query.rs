@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use logql::{
-    Categories, Direction, Expr, LogExpr, LogParams, MetricExpr, MetricLimits, MetricParams, MetricQuery, QueryResult,
-    ResultStream,
+    Categories, Direction, Expr, LogExpr, LogParams, MetricExpr, MetricLimits, MetricParams, MetricQuery,
+    QueryResult, ResultStream,
 };
 use model::{Matcher, Timestamp, duration};
 use service::Failure;
@@ -110,10 +110,8 @@ impl App {
         // Drilldown prefers a part of the series to none.
         let truncate = ask.has_flag("x-query-tags", "Source=grafana-lokiexplore-app");
         let most = self.limits.max_query_series;
-        let limits = MetricLimits {
-            max_series: if truncate { usize::MAX } else { most },
-            ..MetricLimits::default()
-        };
+        let limits =
+            MetricLimits { max_series: if truncate { usize::MAX } else { most }, ..MetricLimits::default() };
         let plan = MetricQuery::new(expr, params, limits).map_err(crate::query::run::eval_failure)?;
         for leaf in plan.leaves() {
             self.check_matchers(&leaf.matchers)?;
@@ -128,10 +126,18 @@ impl App {
             }
         }
         let Some(start) = self.look_back(ask, Timestamp(params.start), Timestamp(params.end)) else {
-            let none = if params.instant { QueryResult::Vector(Vec::new()) } else { QueryResult::Matrix(Vec::new()) };
+            let none = if params.instant {
+                QueryResult::Vector(Vec::new())
+            } else {
+                QueryResult::Matrix(Vec::new())
+            };
             return Ok((none, Vec::new()));
         };
-        let params = if params.instant { params } else { MetricParams { start: ceil(start.nanos(), params.step), ..params } };
+        let params = if params.instant {
+            params
+        } else {
+            MetricParams { start: ceil(start.nanos(), params.step), ..params }
+        };
         let query = self.querier.metric_query(context, expr, params, limits);
         let mut result = within(self.limits.query_timeout.get(), query).await?;
         let series = match &mut result {
@@ -139,7 +145,9 @@ impl App {
             QueryResult::Vector(samples) => cut(samples, most),
             QueryResult::Scalar(..) => false,
         };
-        let warning = format!("maximum number of series ({most}) reached for a single query; returning partial results");
+        let warning = format!(
+            "maximum number of series ({most}) reached for a single query; returning partial results"
+        );
         Ok((result, if truncate && series { vec![warning] } else { Vec::new() }))
     }
 }
@@ -224,7 +232,8 @@ pub(crate) async fn range(State(app): State<Arc<App>>, ask: Ask) -> Result<Respo
     let context = app.context(&ask);
     match ask.query()? {
         Expr::Log(expr) => {
-            let flags: Vec<String> = if ask.has_flag(FLAGS, CATEGORIZE) { vec![CATEGORIZE.to_owned()] } else { Vec::new() };
+            let flags: Vec<String> =
+                if ask.has_flag(FLAGS, CATEGORIZE) { vec![CATEGORIZE.to_owned()] } else { Vec::new() };
             let categorized = !flags.is_empty();
             let categories = if categorized { Categories::Separate } else { Categories::Merged };
             let streams = app.logs(&ask, &context, &expr, range.logs(), categories).await?;

@@ -22,7 +22,9 @@ async fn sum(app: &App, ask: &Ask) -> Result<serde_json::Value, Failure> {
     within(app.limits.query_timeout.get(), async {
         let view = app.querier.view(&ask.tenant, first, last).await?;
         let find = move || catalog::streams(&view, &[matchers], first..=last);
-        let streams = tokio::task::spawn_blocking(find).await.map_err(|e| Failure::internal(format!("counting died: {e}")))?;
+        let streams = tokio::task::spawn_blocking(find)
+            .await
+            .map_err(|e| Failure::internal(format!("counting died: {e}")))?;
         let mut total = Amount::default();
         streams.values().for_each(|amount| total.join(*amount));
         Ok(serde_json::json!({

@@ -40,15 +40,19 @@ impl Volume {
         let names_only = match ask.params.get("aggregateBy") {
             None | Some("series") => false,
             Some("labels") => true,
-            Some(other) => return Err(Failure::invalid(format!("invalid aggregateBy '{other}': use series or labels"))),
+            Some(other) => {
+                return Err(Failure::invalid(format!("invalid aggregateBy '{other}': use series or labels")));
+            }
         };
         for target in &targets {
             if !matchers.iter().any(|m| m.name() == target) {
-                let any = Matcher::new(target.as_str(), MatchOp::Regex, ".+").map_err(|e| Failure::invalid(e.to_string()))?;
+                let any = Matcher::new(target.as_str(), MatchOp::Regex, ".+")
+                    .map_err(|e| Failure::invalid(e.to_string()))?;
                 matchers.push(any);
             }
         }
-        let by = if targets.is_empty() { matchers.iter().map(|m| m.name().to_owned()).collect() } else { targets };
+        let by =
+            if targets.is_empty() { matchers.iter().map(|m| m.name().to_owned()).collect() } else { targets };
         Ok(Self { matchers, by, names_only })
     }
 

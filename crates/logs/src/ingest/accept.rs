@@ -38,7 +38,14 @@ pub struct Accepted {
 impl<'a> Acceptor<'a> {
     /// Begins a push received at `now`.
     pub fn new(limits: &'a Limits, now: Timestamp) -> Self {
-        Self { limits, now, rows: Rows::default(), by_labels: HashMap::new(), reasons: Reasons::default(), bytes: 0 }
+        Self {
+            limits,
+            now,
+            rows: Rows::default(),
+            by_labels: HashMap::new(),
+            reasons: Reasons::default(),
+            bytes: 0,
+        }
     }
 
     /// Notes that entries were refused before they came here.
@@ -63,7 +70,9 @@ impl<'a> Acceptor<'a> {
     pub fn entry(&mut self, stream: &Arc<Stream>, at: usize, timestamp: i64, line: &str, metadata: &Pairs) {
         let Some(line) = self.line(stream, line) else { return };
         let size = (line.len() + metadata.bytes()) as u64;
-        if let Some((rule, text)) = self.time_problem(stream, timestamp).or_else(|| self.metadata_problem(stream, metadata)) {
+        if let Some((rule, text)) =
+            self.time_problem(stream, timestamp).or_else(|| self.metadata_problem(stream, metadata))
+        {
             return self.reasons.add(rule, 1, size, || text);
         }
         let limit = self.limits.per_stream_rate_limit.get();
@@ -72,17 +81,24 @@ impl<'a> Acceptor<'a> {
             if !stream.rate.lock().take(size as f64, limit as f64, burst, self.now) {
                 let text = || {
                     let rate = self.limits.per_stream_rate_limit;
-                    format!("Per stream rate limit exceeded (limit: {rate}/sec) for stream '{}' totalling {size}B", stream.labels)
+                    format!(
+                        "Per stream rate limit exceeded (limit: {rate}/sec) for stream '{}' totalling {size}B",
+                        stream.labels
+                    )
                 };
                 return self.reasons.add(Rule::PerStreamRateLimit, 1, size, text);
             }
         }
         let rows = &mut self.rows.streams[at];
         if !rows.has_room(line.len()) {
-            return self.reasons.add(Rule::RequestTooLarge, 1, size, || "stream has more than 2 GiB of lines".to_owned());
+            return self
+                .reasons
+                .add(Rule::RequestTooLarge, 1, size, || "stream has more than 2 GiB of lines".to_owned());
         }
         let timestamp = match rows.timestamps.last() {
-            Some(&last) if self.limits.increment_duplicate_timestamp && last == timestamp => timestamp.saturating_add(1),
+            Some(&last) if self.limits.increment_duplicate_timestamp && last == timestamp => {
+                timestamp.saturating_add(1)
+            }
             _ => timestamp,
         };
         rows.push(timestamp, line);
@@ -126,11 +142,17 @@ impl<'a> Acceptor<'a> {
         }
         let grace = self.limits.creation_grace_period.get().as_nanos() as i64;
         if at > self.now.plus(grace) {
-            return Some((Rule::TooFarInFuture, format!("stream '{}' has timestamp too new: {at}", stream.labels)));
+            return Some((
+                Rule::TooFarInFuture,
+                format!("stream '{}' has timestamp too new: {at}", stream.labels),
+            ));
         }
         let oldest = self.now.plus(-(self.limits.reject_old_samples_max_age.get().as_nanos() as i64));
         if self.limits.reject_old_samples && at < oldest {
-            let text = format!("stream '{}' has timestamp too old: {at}, oldest acceptable timestamp is: {oldest}", stream.labels);
+            let text = format!(
+                "stream '{}' has timestamp too old: {at}, oldest acceptable timestamp is: {oldest}",
+                stream.labels
+            );
             return Some((Rule::GreaterThanMaxSampleAge, text));
         }
         None
@@ -142,17 +164,23 @@ impl<'a> Acceptor<'a> {
         }
         let labels = &stream.labels;
         if !self.limits.allow_structured_metadata {
-            let text = format!("stream '{labels}' includes structured metadata, but limits_config.allow_structured_metadata is false");
+            let text = format!(
+                "stream '{labels}' includes structured metadata, but limits_config.allow_structured_metadata is false"
+            );
             return Some((Rule::DisallowedStructuredMetadata, text));
         }
         let (bytes, most) = (metadata.bytes(), self.limits.max_structured_metadata_size.as_usize());
         if most > 0 && bytes > most {
-            let text = format!("stream '{labels}' has structured metadata too large: '{bytes}' bytes, limit: '{most}' bytes");
+            let text = format!(
+                "stream '{labels}' has structured metadata too large: '{bytes}' bytes, limit: '{most}' bytes"
+            );
             return Some((Rule::StructuredMetadataTooLarge, text));
         }
         let (count, most) = (metadata.len(), self.limits.max_structured_metadata_entries_count);
         if most > 0 && count > most {
-            let text = format!("stream '{labels}' has too many structured metadata labels: '{count}', limit: '{most}'");
+            let text = format!(
+                "stream '{labels}' has too many structured metadata labels: '{count}', limit: '{most}'"
+            );
             return Some((Rule::StructuredMetadataTooMany, text));
         }
         None
@@ -171,7 +199,8 @@ fn level_of<'a>(stream: &'a Stream, line: &str, metadata: &'a Pairs) -> std::bor
         return stream.level.as_deref().unwrap_or_else(|| level::of_line(line)).into();
     }
     let own = metadata.get(DETECTED_LEVEL);
-    let own = own.or(stream.level.as_deref()).or_else(|| level::NAMES.iter().find_map(|name| metadata.get(name)));
+    let own =
+        own.or(stream.level.as_deref()).or_else(|| level::NAMES.iter().find_map(|name| metadata.get(name)));
     match (own, metadata.get(SEVERITY_NUMBER)) {
         (Some(value), _) => level::normalise(value),
         (None, Some(number)) => level::of_severity_number(number).into(),
@@ -184,7 +213,13 @@ mod tests {
     use super::*;
     use service::config::{ByteSize, Duration};
 
-    fn check(limits: &Limits, timestamp: i64, line: &str, metadata: &[(&str, &str)], expect: Result<&str, Rule>) {
+    fn check(
+        limits: &Limits,
+        timestamp: i64,
+        line: &str,
+        metadata: &[(&str, &str)],
+        expect: Result<&str, Rule>,
+    ) {
         let now = Timestamp::from_seconds(1_700_000_000);
         let stream = Arc::new(Stream::new(Labels::from_pairs([("app", "x")]), "t", limits).unwrap());
         let mut acceptor = Acceptor::new(limits, now);
@@ -195,7 +230,8 @@ mod tests {
         let accepted = acceptor.finish();
         match expect {
             Ok(level) => {
-                let column = accepted.rows.streams[0].columns.iter().find(|c| &*c.name == DETECTED_LEVEL).unwrap();
+                let column =
+                    accepted.rows.streams[0].columns.iter().find(|c| &*c.name == DETECTED_LEVEL).unwrap();
                 assert_eq!(column.iter().collect::<Vec<_>>(), [(0, level)], "{line} {metadata:?}");
             }
             Err(rule) => {
@@ -225,7 +261,12 @@ mod tests {
         check(&old, now - 8 * 86_400_000_000_000, "x", &[], Err(Rule::GreaterThanMaxSampleAge));
         let none = Limits { allow_structured_metadata: false, ..Limits::default() };
         check(&none, now, "x", &[("a", "b")], Err(Rule::DisallowedStructuredMetadata));
-        let slow = Limits { per_stream_rate_limit: ByteSize(1), per_stream_rate_limit_burst: ByteSize(2), creation_grace_period: Duration::from_secs(1), ..Limits::default() };
+        let slow = Limits {
+            per_stream_rate_limit: ByteSize(1),
+            per_stream_rate_limit_burst: ByteSize(2),
+            creation_grace_period: Duration::from_secs(1),
+            ..Limits::default()
+        };
         check(&slow, now, "xyz", &[], Err(Rule::PerStreamRateLimit));
         let cut = Limits { max_line_size: ByteSize(2), max_line_size_truncate: true, ..Limits::default() };
         check(&cut, now, "xé", &[], Ok("unknown"));

@@ -6,8 +6,20 @@ use std::borrow::Cow;
 
 /// Names that may hold a level, the most telling first.
 pub const NAMES: [&str; 14] = [
-    "level", "LEVEL", "Level", "log.level", "severity", "SEVERITY", "Severity", "SeverityText", "lvl", "LVL", "Lvl",
-    "severity_text", "Severity_Text", "SEVERITY_TEXT",
+    "level",
+    "LEVEL",
+    "Level",
+    "log.level",
+    "severity",
+    "SEVERITY",
+    "Severity",
+    "SeverityText",
+    "lvl",
+    "LVL",
+    "Lvl",
+    "severity_text",
+    "Severity_Text",
+    "SEVERITY_TEXT",
 ];
 /// The metadata that holds the answer.
 pub const DETECTED_LEVEL: &str = "detected_level";
@@ -137,7 +149,10 @@ fn in_logfmt(line: &str) -> Option<&str> {
                 value
             }
             _ => {
-                let end = bytes[from..].iter().position(|b| b.is_ascii_whitespace()).map_or(bytes.len(), |i| from + i);
+                let end = bytes[from..]
+                    .iter()
+                    .position(|b| b.is_ascii_whitespace())
+                    .map_or(bytes.len(), |i| from + i);
                 let value = &line[from..end];
                 from = end;
                 value
@@ -245,7 +260,10 @@ mod tests {
 
     #[test]
     fn numbers_and_values() {
-        assert_eq!(["1", "8", "17", "24", "25", "0", "x"].map(of_severity_number), ["trace", "debug", "error", "fatal", "unknown", "unknown", "info"]);
+        assert_eq!(
+            ["1", "8", "17", "24", "25", "0", "x"].map(of_severity_number),
+            ["trace", "debug", "error", "fatal", "unknown", "unknown", "info"]
+        );
         assert_eq!((normalise("WRN"), normalise("Odd")), ("warn".into(), "Odd".into()));
     }
 

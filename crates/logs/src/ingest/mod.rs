@@ -19,11 +19,11 @@ use http::StatusCode;
 use model::{TenantId, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use service::Failure;
-use wire::decompress::{Encoding, decompress};
+use wire::decompress::{DecompressError, Encoding, decompress};
 use wire::loki::{Dialect, PushRequest, PushStream, read_push};
 use wire::otlp::{Format, Signal};
 
-use crate::ingest::accept::{Acceptor, Accepted};
+use crate::ingest::accept::{Accepted, Acceptor};
 use crate::ingest::otlp::Mapping;
 use crate::ingest::pairs::Pairs;
 use crate::ingest::rate::TokenBucket;
@@ -53,7 +53,12 @@ struct TenantState {
 
 impl Ingest {
     /// An ingest into `store`; a body may have `max_body` bytes after decompression.
-    pub fn new(store: Arc<Store<LogsSignal>>, limits: Arc<Limits>, metrics: IngestMetrics, max_body: usize) -> Self {
+    pub fn new(
+        store: Arc<Store<LogsSignal>>,
+        limits: Arc<Limits>,
+        metrics: IngestMetrics,
+        max_body: usize,
+    ) -> Self {
         let mapping = Mapping::new(&limits.otlp_config);
         Self { store, limits, mapping, tenants: RwLock::default(), metrics, max_body }
     }
@@ -67,15 +72,46 @@ impl Ingest {
         content_encoding: &str,
         dialect: Dialect,
     ) -> Result<(), Failure> {
-        let request = read_push(body, content_type, content_encoding, dialect, self.max_body).map_err(|error| {
-            let failure = Failure::invalid(error.to_string());
-            if error.is_too_large() { failure.with_status(StatusCode::PAYLOAD_TOO_LARGE) } else { failure }
-        })?;
-        self.push(tenant, request).await
+        let (kind, encoding) = (content_type.to_owned(), content_encoding.to_owned());
+        let prepare = move |ingest: &Self, tenant: &TenantId| {
+            let request = read_push(body, &kind, &encoding, dialect, ingest.max_body).map_err(|error| {
+                let failure = Failure::invalid(error.to_string());
+                if error.is_too_large() {
+                    failure.with_status(StatusCode::PAYLOAD_TOO_LARGE)
+                } else {
+                    failure
+                }
+            })?;
+            ingest.accept(tenant, &request)
+        };
+        self.take(tenant, prepare).await
     }
 
     /// A decoded push.
     pub async fn push(self: &Arc<Self>, tenant: &TenantId, request: PushRequest) -> Result<(), Failure> {
+        self.take(tenant, move |ingest, tenant| ingest.accept(tenant, &request)).await
+    }
+
+    /// Prepares a push on a blocking thread, which may be a second of work for a large one, and stores it.
+    async fn take(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        prepare: impl FnOnce(&Self, &TenantId) -> Result<Accepted, Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let (ingest, owner) = (self.clone(), tenant.clone());
+        let work = move || {
+            let accepted = prepare(&ingest, &owner)?;
+            let record = record::encode(&accepted.rows);
+            Ok((accepted, record))
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        let (accepted, record) =
+            done.unwrap_or_else(|e| Err(Failure::internal(format!("preparing a push died: {e}"))))?;
+        self.store(tenant, accepted, record).await
+    }
+
+    /// Applies the rules to a push.
+    fn accept(&self, tenant: &TenantId, request: &PushRequest) -> Result<Accepted, Failure> {
         if request.streams.is_empty() {
             return Err(no_stream());
         }
@@ -85,15 +121,23 @@ impl Ingest {
         for stream in request.streams.iter().filter(|s| !s.entries.is_empty()) {
             self.take_stream(&state, tenant, stream, now, &mut acceptor);
         }
-        drop(request);
-        self.store(tenant, &state, now, acceptor.finish()).await
+        Ok(acceptor.finish())
     }
 
-    fn take_stream(&self, state: &TenantState, tenant: &TenantId, sent: &PushStream, now: Timestamp, acceptor: &mut Acceptor<'_>) {
+    fn take_stream(
+        &self,
+        state: &TenantState,
+        tenant: &TenantId,
+        sent: &PushStream,
+        now: Timestamp,
+        acceptor: &mut Acceptor<'_>,
+    ) {
         let bytes: usize = sent.entries.iter().map(|e| e.line.len()).sum();
         let stream = match state.streams.get(&sent.labels, tenant.as_str(), &self.limits, now) {
             Ok(stream) => stream,
-            Err(error) => return acceptor.refuse(error.rule, sent.entries.len() as u64, bytes as u64, || error.text),
+            Err(error) => {
+                return acceptor.refuse(error.rule, sent.entries.len() as u64, bytes as u64, || error.text);
+            }
         };
         let at = acceptor.stream(&stream);
         acceptor.reserve(at, sent.entries.len(), bytes);
@@ -102,7 +146,9 @@ impl Ingest {
             metadata.clear();
             for (name, value) in &entry.metadata {
                 if let Err(error) = metadata.add_raw(name, value) {
-                    acceptor.refuse(Rule::InvalidStructuredMetadata, 1, entry.line.len() as u64, || error.to_string());
+                    acceptor.refuse(Rule::InvalidStructuredMetadata, 1, entry.line.len() as u64, || {
+                        error.to_string()
+                    });
                     continue 'entries;
                 }
             }
@@ -127,19 +173,36 @@ impl Ingest {
             },
         };
         let encoding = match Encoding::parse(content_encoding) {
-            Some(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Zstd | Encoding::Lz4)) => encoding,
-            _ => return Err(Failure::invalid(format!("Content-Encoding {content_encoding:?} not supported"))),
+            Some(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Zstd | Encoding::Lz4)) => {
+                encoding
+            }
+            _ => {
+                return Err(Failure::invalid(format!("Content-Encoding {content_encoding:?} not supported")));
+            }
         };
-        let body = decompress(body, encoding, self.max_body).map_err(|error| match error {
-            wire::decompress::DecompressError::TooLarge { limit } => Failure::too_large(limit),
-            error => Failure::invalid(error.to_string()),
-        })?;
-        self.push_otlp(tenant, body, format).await
+        let prepare = move |ingest: &Self, tenant: &TenantId| {
+            let body = decompress(body, encoding, ingest.max_body).map_err(|error| match error {
+                DecompressError::TooLarge { limit } => Failure::too_large(limit),
+                error => Failure::invalid(error.to_string()),
+            })?;
+            ingest.accept_otlp(tenant, body, format)
+        };
+        self.take(tenant, prepare).await
     }
 
     /// An `ExportLogsServiceRequest`.
-    pub async fn push_otlp(self: &Arc<Self>, tenant: &TenantId, body: Bytes, format: Format) -> Result<(), Failure> {
-        let (body, counts) = Signal::Logs.decode(body, format).map_err(|e| Failure::invalid(e.to_string()))?;
+    pub async fn push_otlp(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        body: Bytes,
+        format: Format,
+    ) -> Result<(), Failure> {
+        self.take(tenant, move |ingest, tenant| ingest.accept_otlp(tenant, body, format)).await
+    }
+
+    fn accept_otlp(&self, tenant: &TenantId, body: Bytes, format: Format) -> Result<Accepted, Failure> {
+        let (body, counts) =
+            Signal::Logs.decode(body, format).map_err(|e| Failure::invalid(e.to_string()))?;
         if counts.items == 0 {
             return Err(no_stream());
         }
@@ -149,16 +212,16 @@ impl Ingest {
         self.mapping
             .map(&body, &state.streams, tenant.as_str(), &self.limits, now, &mut acceptor)
             .map_err(|e| Failure::invalid(e.to_string()))?;
-        drop(body);
-        self.store(tenant, &state, now, acceptor.finish()).await
+        Ok(acceptor.finish())
     }
 
-    async fn store(&self, tenant: &TenantId, state: &TenantState, now: Timestamp, accepted: Accepted) -> Result<(), Failure> {
+    async fn store(&self, tenant: &TenantId, accepted: Accepted, record: Bytes) -> Result<(), Failure> {
         let Accepted { rows, mut reasons, bytes } = accepted;
         let lines = rows.len() as u64;
         let rate = self.limits.ingestion_rate_mb * f64::from(1 << 20);
         let burst = self.limits.ingestion_burst_size_mb * f64::from(1 << 20);
-        if rate > 0.0 && !state.rate.lock().take(bytes as f64, rate, burst, now) {
+        let fits = || self.tenant(tenant).rate.lock().take(bytes as f64, rate, burst, Timestamp::now());
+        if rate > 0.0 && !fits() {
             reasons.add(Rule::RateLimited, lines, bytes, || {
                 format!(
                     "ingestion rate limit exceeded for user {tenant} (limit: {rate:.0} bytes/sec) while attempting to ingest '{lines}' \
@@ -166,7 +229,6 @@ impl Ingest {
                 )
             });
         } else if lines > 0 {
-            let record = record::encode(&rows);
             self.store.append(tenant, record, rows).await.map_err(append_failure)?;
             self.metrics.received(tenant, lines, bytes);
         }
@@ -185,7 +247,8 @@ impl Ingest {
 }
 
 fn no_stream() -> Failure {
-    Failure::invalid("error at least one valid stream is required for ingestion").with_status(StatusCode::UNPROCESSABLE_ENTITY)
+    Failure::invalid("error at least one valid stream is required for ingestion")
+        .with_status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 fn append_failure(error: AppendError) -> Failure {

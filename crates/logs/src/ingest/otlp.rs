@@ -287,7 +287,13 @@ fn action(rules: &[CompiledRule], name: &str) -> Option<Action> {
     rules.iter().find(fits).map(|rule| rule.action)
 }
 
-fn accept(acceptor: &mut Acceptor<'_>, stream: &Arc<Stream>, record: &LogRecord<'_>, metadata: &Pairs, now: Timestamp) {
+fn accept(
+    acceptor: &mut Acceptor<'_>,
+    stream: &Arc<Stream>,
+    record: &LogRecord<'_>,
+    metadata: &Pairs,
+    now: Timestamp,
+) {
     let time = [record.time, record.observed_time].into_iter().find(|t| *t != 0);
     let time = time.map_or(now.nanos(), |t| i64::try_from(t).unwrap_or(i64::MAX));
     let at = acceptor.stream(stream);
@@ -320,7 +326,6 @@ fn flatten(name: &str, value: AnyValue<'_>, out: &mut Pairs) {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,9 +345,17 @@ mod tests {
                 let metadata: Vec<String> = stream
                     .columns
                     .iter()
-                    .flat_map(|c| c.iter().filter(|(r, _)| *r as usize == row).map(|(_, v)| format!("{}={v}", c.name)))
+                    .flat_map(|c| {
+                        c.iter().filter(|(r, _)| *r as usize == row).map(|(_, v)| format!("{}={v}", c.name))
+                    })
                     .collect();
-                out.push(format!("{} {} {} [{}]", stream.labels, stream.timestamps[row], stream.line(row), metadata.join(" ")));
+                out.push(format!(
+                    "{} {} {} [{}]",
+                    stream.labels,
+                    stream.timestamps[row],
+                    stream.line(row),
+                    metadata.join(" ")
+                ));
             }
         }
         out
@@ -360,11 +373,18 @@ mod tests {
     #[test]
     fn the_default_mapping() {
         let labels = r#"{k8s_container_name="c1", service_name="c1"}"#;
-        assert_eq!(map(OtlpConfig::default(), BODY), [
-            format!("{labels} 1700000000000000001 {{\"a\":[1,\"q\\\"\"],\"b\":0.5}} [n_m=7 observed_timestamp=5 severity_number=13 \
-                     trace_id=44fbb74408feef98f3f42a456319a551 host_name=h x_y=true scope_name=s detected_level=warn]"),
-            format!("{labels} 1700000000000000000 3 [host_name=h x_y=true scope_name=s detected_level=unknown]"),
-        ]);
+        assert_eq!(
+            map(OtlpConfig::default(), BODY),
+            [
+                format!(
+                    "{labels} 1700000000000000001 {{\"a\":[1,\"q\\\"\"],\"b\":0.5}} [n_m=7 observed_timestamp=5 severity_number=13 \
+                     trace_id=44fbb74408feef98f3f42a456319a551 host_name=h x_y=true scope_name=s detected_level=warn]"
+                ),
+                format!(
+                    "{labels} 1700000000000000000 3 [host_name=h x_y=true scope_name=s detected_level=unknown]"
+                ),
+            ]
+        );
     }
 
     #[test]
@@ -384,7 +404,10 @@ mod tests {
             severity_text_as_label: false,
         };
         let rows = map(config, BODY);
-        assert!(rows[0].starts_with(r#"{host_name="h", n_m="7", service_name="unknown_service"} 17"#), "{rows:?}");
+        assert!(
+            rows[0].starts_with(r#"{host_name="h", n_m="7", service_name="unknown_service"} 17"#),
+            "{rows:?}"
+        );
         assert!(rows[1].starts_with(r#"{host_name="h", service_name="unknown_service"} 17"#), "{rows:?}");
         assert!(rows[1].ends_with("[k8s_container_name=c1 scope_name=s detected_level=unknown]"), "{rows:?}");
     }

@@ -27,7 +27,9 @@ pub(crate) fn push_value(out: &mut String, value: AnyValue<'_>) {
         AnyValue::Str(text) => out.push_str(text),
         AnyValue::Bytes(bytes) => BASE64.encode_string(bytes, out),
         AnyValue::Double(number) if number.is_nan() => out.push_str("NaN"),
-        AnyValue::Double(number) if number.is_infinite() => out.push_str(if number > 0.0 { "+Inf" } else { "-Inf" }),
+        AnyValue::Double(number) if number.is_infinite() => {
+            out.push_str(if number > 0.0 { "+Inf" } else { "-Inf" })
+        }
         value => push_json(out, value),
     }
 }

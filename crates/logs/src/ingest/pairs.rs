@@ -61,7 +61,8 @@ impl Pairs {
 
     /// The last value of a name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.places.iter().rev().find(|&&(a, b, _)| b - a == name.len() && &self.text[a..b] == name)?;
+        let found =
+            self.places.iter().rev().find(|&&(a, b, _)| b - a == name.len() && &self.text[a..b] == name)?;
         Some(&self.text[found.1..found.2])
     }
 

@@ -31,6 +31,9 @@ mod tests {
     fn tokens_come_back() {
         let mut bucket = TokenBucket::default();
         let mut take = |amount, second| bucket.take(amount, 10.0, 20.0, Timestamp::from_seconds(second));
-        assert_eq!([take(20.0, 1), take(1.0, 1), take(10.0, 2), take(11.0, 3), take(20.0, 9)], [true, false, true, false, true]);
+        assert_eq!(
+            [take(20.0, 1), take(1.0, 1), take(10.0, 2), take(11.0, 3), take(20.0, 9)],
+            [true, false, true, false, true]
+        );
     }
 }

@@ -48,19 +48,35 @@ pub struct Streams {
 
 impl Streams {
     /// Finds a stream by its label text, or parses, checks and remembers it.
-    pub fn get(&self, text: &str, tenant: &str, limits: &Limits, now: Timestamp) -> Result<Arc<Stream>, StreamError> {
+    pub fn get(
+        &self,
+        text: &str,
+        tenant: &str,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<Arc<Stream>, StreamError> {
         if let Some(stream) = self.seen(text, now) {
             return Ok(stream);
         }
         let labels = Labels::parse(text).map_err(|error| match error {
-            LabelsError::Duplicate { .. } => StreamError { rule: Rule::DuplicateLabelNames, text: error.to_string() },
-            LabelsError::Syntax { .. } => StreamError { rule: Rule::InvalidLabels, text: format!("couldn't parse labels: {error}") },
+            LabelsError::Duplicate { .. } => {
+                StreamError { rule: Rule::DuplicateLabelNames, text: error.to_string() }
+            }
+            LabelsError::Syntax { .. } => {
+                StreamError { rule: Rule::InvalidLabels, text: format!("couldn't parse labels: {error}") }
+            }
         })?;
         self.insert(text, Stream::new(labels, tenant, limits)?, tenant, limits, now)
     }
 
     /// The same for labels that were built, not sent.
-    pub fn get_built(&self, labels: &Labels, tenant: &str, limits: &Limits, now: Timestamp) -> Result<Arc<Stream>, StreamError> {
+    pub fn get_built(
+        &self,
+        labels: &Labels,
+        tenant: &str,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<Arc<Stream>, StreamError> {
         let text = labels.to_string();
         match self.seen(&text, now) {
             Some(stream) => Ok(stream),
@@ -84,7 +100,14 @@ impl Streams {
         Some(stream)
     }
 
-    fn insert(&self, text: &str, stream: Stream, tenant: &str, limits: &Limits, now: Timestamp) -> Result<Arc<Stream>, StreamError> {
+    fn insert(
+        &self,
+        text: &str,
+        stream: Stream,
+        tenant: &str,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<Arc<Stream>, StreamError> {
         let max = limits.max_streams().unwrap_or(MAX_REMEMBERED);
         let mut streams = self.by_text.lock();
         if streams.len() >= max {
@@ -114,32 +137,54 @@ impl Stream {
     pub fn new(labels: Labels, tenant: &str, limits: &Limits) -> Result<Self, StreamError> {
         let refuse = |rule, text| Err(StreamError { rule, text });
         let mut builder = labels.to_builder();
-        let discovered = !names::is_internal(&labels) && names::discover_service(&mut builder, &limits.discover_service_name);
+        let discovered = !names::is_internal(&labels)
+            && names::discover_service(&mut builder, &limits.discover_service_name);
         let labels = if discovered { builder.build() } else { labels };
         if labels.is_empty() {
-            return refuse(Rule::MissingLabels, "error at least one label pair is required per stream".to_owned());
+            return refuse(
+                Rule::MissingLabels,
+                "error at least one label pair is required per stream".to_owned(),
+            );
         }
         let count = labels.len() - usize::from(labels.get(SERVICE_NAME).is_some());
         let max = limits.max_label_names_per_series;
         if count > max {
-            let text = format!("stream '{labels}' has {count} label names; limit {max}: raise limits_config.max_label_names_per_series");
+            let text = format!(
+                "stream '{labels}' has {count} label names; limit {max}: raise limits_config.max_label_names_per_series"
+            );
             return refuse(Rule::MaxLabelNamesPerSeries, text);
         }
         for (name, value) in labels.iter() {
             if name.len() > limits.max_label_name_length {
-                return refuse(Rule::LabelNameTooLong, format!("stream '{labels}' has label name too long: '{name}'"));
+                return refuse(
+                    Rule::LabelNameTooLong,
+                    format!("stream '{labels}' has label name too long: '{name}'"),
+                );
             }
             if value.len() > limits.max_label_value_length {
-                return refuse(Rule::LabelValueTooLong, format!("stream '{labels}' has label value too long: '{value}'"));
+                return refuse(
+                    Rule::LabelValueTooLong,
+                    format!("stream '{labels}' has label value too long: '{value}'"),
+                );
             }
         }
-        let missing: Vec<&str> =
-            limits.enforced_labels.iter().map(String::as_str).filter(|name| labels.get(name).is_none()).collect();
+        let missing: Vec<&str> = limits
+            .enforced_labels
+            .iter()
+            .map(String::as_str)
+            .filter(|name| labels.get(name).is_none())
+            .collect();
         if !missing.is_empty() {
-            let text = format!("missing required labels '{}' for user '{tenant}' for stream '{labels}'", missing.join(","));
+            let text = format!(
+                "missing required labels '{}' for user '{tenant}' for stream '{labels}'",
+                missing.join(",")
+            );
             return refuse(Rule::MissingEnforcedLabels, text);
         }
-        let level = level::NAMES.iter().find_map(|name| labels.get(name)).map(|value| level::normalise(value).into_owned());
+        let level = level::NAMES
+            .iter()
+            .find_map(|name| labels.get(name))
+            .map(|value| level::normalise(value).into_owned());
         Ok(Self { labels, level, rate: Mutex::default(), seen: AtomicI64::new(0) })
     }
 }
@@ -150,7 +195,11 @@ mod tests {
 
     #[test]
     fn streams_are_checked() {
-        let limits = Limits { max_global_streams_per_user: 2, enforced_labels: vec!["app".into()], ..Limits::default() };
+        let limits = Limits {
+            max_global_streams_per_user: 2,
+            enforced_labels: vec!["app".into()],
+            ..Limits::default()
+        };
         let streams = Streams::default();
         let get = |text: &str, second| streams.get(text, "t", &limits, Timestamp::from_seconds(second));
         let stream = get(r#"{app="x", level="ERR"}"#, 1).unwrap();

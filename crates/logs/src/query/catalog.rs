@@ -9,10 +9,15 @@ use crate::query::view::View;
 use crate::store::index::Amount;
 
 /// The streams that satisfy one of the selectors and meet the range, with how much of them lies in it. No selector: all streams.
-pub fn streams(view: &View, selectors: &[Vec<Matcher>], range: RangeInclusive<i64>) -> BTreeMap<Labels, Amount> {
+pub fn streams(
+    view: &View,
+    selectors: &[Vec<Matcher>],
+    range: RangeInclusive<i64>,
+) -> BTreeMap<Labels, Amount> {
     let (first, last) = range.into_inner();
     let wanted = |labels: &Labels| {
-        selectors.is_empty() || selectors.iter().any(|matchers| matchers.iter().all(|m| m.matches_labels(labels)))
+        selectors.is_empty()
+            || selectors.iter().any(|matchers| matchers.iter().all(|m| m.matches_labels(labels)))
     };
     let mut found: BTreeMap<Labels, Amount> = BTreeMap::new();
     for block in &view.blocks {
@@ -24,7 +29,9 @@ pub fn streams(view: &View, selectors: &[Vec<Matcher>], range: RangeInclusive<i6
         }
     }
     for head in &view.heads {
-        for (labels, amount) in head.amounts(&[], first, last).into_iter().filter(|(labels, _)| wanted(labels)) {
+        for (labels, amount) in
+            head.amounts(&[], first, last).into_iter().filter(|(labels, _)| wanted(labels))
+        {
             found.entry(labels).or_default().join(amount);
         }
     }

@@ -61,7 +61,10 @@ pub(crate) fn arrow_failure(error: ArrowError) -> Failure {
 
 impl Loaded {
     /// The rows of each window as the engine takes them. CPU work.
-    pub fn batches(self, stats: Arc<QueryStats>) -> impl Iterator<Item = Result<Vec<EntryBatch>, ArrowError>> {
+    pub fn batches(
+        self,
+        stats: Arc<QueryStats>,
+    ) -> impl Iterator<Item = Result<Vec<EntryBatch>, ArrowError>> {
         let blocks = self.blocks;
         self.windows.into_iter().map(move |window| {
             let mut pieces = Vec::with_capacity(window.parts.len());

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use block::Store;
-use logql::{Categories, Direction, EntryBatch, EvalError, LogExpr, LogParams, LogQuery, Needs, ResultStream};
+use logql::{
+    Categories, Direction, EntryBatch, EvalError, LogExpr, LogParams, LogQuery, Needs, ResultStream,
+};
 use model::TenantId;
 use service::Failure;
 use tokio::sync::Semaphore;
@@ -79,7 +81,12 @@ impl TaskContext {
         mut state: T,
         mut push: impl FnMut(&mut T, &EntryBatch) -> Result<(), EvalError> + Send + 'static,
     ) -> Result<T, Failure> {
-        let _permit = self.permits.clone().acquire_owned().await.map_err(|_| Failure::unavailable("the querier is stopping", None))?;
+        let _permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Failure::unavailable("the querier is stopping", None))?;
         let loaded = load(&self.view, windows, &self.needs).await?;
         let (stats, cancelled) = (self.query.stats.clone(), self.cancelled.clone());
         QueryStats::add(&stats.tasks, 1);
@@ -103,7 +110,9 @@ impl TaskContext {
             }
             Ok(state)
         };
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Failure::internal(format!("a query task died: {e}"))))
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|e| Err(Failure::internal(format!("a query task died: {e}"))))
     }
 }
 
@@ -186,12 +195,17 @@ impl Querier {
     ) -> Result<Vec<Window>, Failure> {
         let view = view.clone();
         let plan = move || plan::windows(&view, &matchers, first, last, rows).map_err(arrow_failure);
-        tokio::task::spawn_blocking(plan).await.unwrap_or_else(|e| Err(Failure::internal(format!("planning died: {e}"))))
+        tokio::task::spawn_blocking(plan)
+            .await
+            .unwrap_or_else(|e| Err(Failure::internal(format!("planning died: {e}"))))
     }
 }
 
 /// Ends a query after `limit` with the text on which clients retry.
-pub async fn within<T>(limit: Duration, query: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub async fn within<T>(
+    limit: Duration,
+    query: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     match tokio::time::timeout(limit, query).await {
         Ok(result) => result,
         Err(_) => Err(Failure::timeout(format!(

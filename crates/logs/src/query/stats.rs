@@ -70,7 +70,10 @@ impl QueryStats {
     /// Bytes of lines and metadata read so far.
     pub fn bytes(&self) -> u64 {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        of(&self.head_bytes) + of(&self.block_bytes) + of(&self.head_metadata_bytes) + of(&self.block_metadata_bytes)
+        of(&self.head_bytes)
+            + of(&self.block_bytes)
+            + of(&self.head_metadata_bytes)
+            + of(&self.block_metadata_bytes)
     }
 
     /// The `stats` object: all members Loki has, ours filled in.

@@ -23,14 +23,24 @@ pub struct View {
 
 impl View {
     /// Opens the blocks that meet `first..=last`.
-    pub async fn open(store: &Store<LogsSignal>, tenant: &TenantId, first: i64, last: i64) -> Result<Self, Failure> {
+    pub async fn open(
+        store: &Store<LogsSignal>,
+        tenant: &TenantId,
+        first: i64,
+        last: i64,
+    ) -> Result<Self, Failure> {
         let snapshot = store.snapshot(tenant);
         let manifest = snapshot.manifest;
-        let meets = manifest.blocks.iter().filter(|meta| {
-            meta.summary.min_time.nanos() <= last && meta.summary.max_time.nanos() >= first
-        });
+        let meets = manifest
+            .blocks
+            .iter()
+            .filter(|meta| meta.summary.min_time.nanos() <= last && meta.summary.max_time.nanos() >= first);
         let open = meets.map(|meta| store.open_block(tenant, meta)).collect::<Vec<_>>();
-        let blocks = futures::stream::iter(open).buffered(OPEN_CONCURRENCY).try_collect().await.map_err(block_failure)?;
+        let blocks = futures::stream::iter(open)
+            .buffered(OPEN_CONCURRENCY)
+            .try_collect()
+            .await
+            .map_err(block_failure)?;
         Ok(Self { heads: snapshot.heads, blocks })
     }
 }

@@ -44,7 +44,8 @@ impl Entries {
     /// A part of the rows; nothing is copied.
     pub fn slice(&self, rows: Range<usize>) -> Self {
         let length = rows.len();
-        let lines = if self.lines.is_empty() { self.lines.clone() } else { self.lines.slice(rows.start, length) };
+        let lines =
+            if self.lines.is_empty() { self.lines.clone() } else { self.lines.slice(rows.start, length) };
         let columns = self.metadata.columns.iter();
         let metadata = Metadata {
             columns: columns.map(|(name, values)| (name.clone(), values.slice(rows.start, length))).collect(),
@@ -74,8 +75,9 @@ impl Entries {
     /// Bytes of metadata names and values.
     pub fn metadata_bytes(&self) -> usize {
         let columns = self.metadata.columns.iter();
-        let columns: usize =
-            columns.map(|(name, values)| text_bytes(values) + name.len() * (values.len() - values.null_count())).sum();
+        let columns: usize = columns
+            .map(|(name, values)| text_bytes(values) + name.len() * (values.len() - values.null_count()))
+            .sum();
         let rest = self.metadata.rest.as_ref().map_or(0, |rest| {
             let start = rest.value_offsets().first().map_or(0, |o| *o as usize);
             let end = rest.value_offsets().last().map_or(0, |o| *o as usize);
@@ -126,7 +128,8 @@ pub(crate) fn relayout(metadata: &Metadata, rows: usize, names: &[Arc<str>]) -> 
         metadata.columns.iter().filter(|(name, _)| !names.contains(name)).collect();
     let in_rest = |name: &str| {
         let rest = metadata.rest.as_ref();
-        rest.and_then(|rest| as_strings(rest.keys().as_ref())).is_some_and(|keys| keys.iter().flatten().any(|k| k == name))
+        rest.and_then(|rest| as_strings(rest.keys().as_ref()))
+            .is_some_and(|keys| keys.iter().flatten().any(|k| k == name))
     };
     let mixed: Vec<bool> = names.iter().map(|name| in_rest(name)).collect();
     let columns = names.iter().zip(&mixed).map(|(name, mixed)| {
@@ -137,7 +140,9 @@ pub(crate) fn relayout(metadata: &Metadata, rows: usize, names: &[Arc<str>]) -> 
                 .map(|row| {
                     let own = values.filter(|v| v.is_valid(row)).map(|v| v.value(row));
                     let rest = metadata.rest.as_ref();
-                    own.or_else(|| rest.and_then(|r| rest_pairs(r, row).find(|(n, _)| *n == &**name)).map(|(_, v)| v))
+                    own.or_else(|| {
+                        rest.and_then(|r| rest_pairs(r, row).find(|(n, _)| *n == &**name)).map(|(_, v)| v)
+                    })
                 })
                 .collect(),
         };
@@ -186,7 +191,8 @@ pub(crate) mod tests {
 
     /// Entries of (time, line, metadata), all names as columns.
     pub(crate) fn entries(rows: &[(i64, &str, &[(&str, &str)])]) -> Entries {
-        let mut names: Vec<Arc<str>> = rows.iter().flat_map(|r| r.2.iter().map(|(n, _)| Arc::from(*n))).collect();
+        let mut names: Vec<Arc<str>> =
+            rows.iter().flat_map(|r| r.2.iter().map(|(n, _)| Arc::from(*n))).collect();
         names.sort();
         names.dedup();
         let value = |row: &(i64, &str, &[(&str, &str)]), name: &str| {

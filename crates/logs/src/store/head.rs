@@ -100,12 +100,18 @@ impl LogsHead {
     }
 
     /// The streams that satisfy all matchers, with the chunks that meet `first..=last`; sorted by labels.
-    pub fn select(&self, matchers: &[Matcher], first: i64, last: i64) -> Result<Vec<HeadSelection>, ArrowError> {
+    pub fn select(
+        &self,
+        matchers: &[Matcher],
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<HeadSelection>, ArrowError> {
         let streams = self.streams.read();
         let matching = streams.iter().filter(|(labels, _)| matchers.iter().all(|m| m.matches_labels(labels)));
         // What is open is copied under the lock and made into arrays after it.
-        let parts: Vec<_> =
-            matching.map(|(labels, state)| (labels.clone(), state.closed(first, last), state.open(first, last))).collect();
+        let parts: Vec<_> = matching
+            .map(|(labels, state)| (labels.clone(), state.closed(first, last), state.open(first, last)))
+            .collect();
         drop(streams);
         let mut selected = Vec::with_capacity(parts.len());
         for (labels, mut chunks, open) in parts {
@@ -126,16 +132,21 @@ impl LogsHead {
     pub fn amounts(&self, matchers: &[Matcher], first: i64, last: i64) -> Vec<(Labels, Amount)> {
         let streams = self.streams.read();
         let matching = streams.iter().filter(|(labels, _)| matchers.iter().all(|m| m.matches_labels(labels)));
-        matching.map(|(labels, state)| (labels.clone(), state.amount(first, last))).filter(|(_, a)| a.parts > 0).collect()
+        matching
+            .map(|(labels, state)| (labels.clone(), state.amount(first, last)))
+            .filter(|(_, a)| a.parts > 0)
+            .collect()
     }
 }
 
 impl State {
     fn amount(&self, first: i64, last: i64) -> Amount {
-        let closed = self.closed.iter().map(|c| (c.entries.first(), c.entries.last(), c.entries.len(), c.line_bytes));
+        let closed =
+            self.closed.iter().map(|c| (c.entries.first(), c.entries.last(), c.entries.len(), c.line_bytes));
         let open = (self.open.min, self.open.max, self.open.timestamps.len(), self.open.lines.len());
         let mut sum = Amount::default();
-        for (min, max, rows, bytes) in closed.chain([open]).filter(|c| c.2 > 0 && c.0 <= last && c.1 >= first) {
+        for (min, max, rows, bytes) in closed.chain([open]).filter(|c| c.2 > 0 && c.0 <= last && c.1 >= first)
+        {
             sum.add(rows as u64, bytes as u64, share(min, max, first, last));
         }
         sum
@@ -300,7 +311,10 @@ impl OpenChunk {
     }
 }
 
-fn rest_map(mut rest: Vec<(u32, Arc<str>, Box<str>)>, rows: usize) -> Result<arrow_array::MapArray, ArrowError> {
+fn rest_map(
+    mut rest: Vec<(u32, Arc<str>, Box<str>)>,
+    rows: usize,
+) -> Result<arrow_array::MapArray, ArrowError> {
     rest.sort_by_key(|(row, ..)| *row);
     let mut map = map_builder();
     let mut rest = rest.iter().peekable();

@@ -265,7 +265,11 @@ mod tests {
     fn stream(app: &str, rows: Range<u64>) -> IndexStream {
         let count = (rows.end - 1) / GRANULE_ROWS - rows.start / GRANULE_ROWS + 1;
         let part = |i| Part { first: i as i64 * 100, last: i as i64 * 100 + 50, bytes: 1000 };
-        IndexStream { labels: Labels::from_pairs([("app", app)]), rows, parts: (0..count).map(part).collect() }
+        IndexStream {
+            labels: Labels::from_pairs([("app", app)]),
+            rows,
+            parts: (0..count).map(part).collect(),
+        }
     }
 
     fn index() -> BlockIndex {

@@ -22,7 +22,9 @@ pub fn merge(mut pieces: Vec<Entries>) -> Result<Entries, ArrowError> {
     align(&mut pieces);
     let mut order: Vec<(i64, u32, u32)> = Vec::with_capacity(pieces.iter().map(Entries::len).sum());
     for (piece, entries) in pieces.iter().enumerate() {
-        order.extend(entries.timestamps.values().iter().enumerate().map(|(row, t)| (*t, piece as u32, row as u32)));
+        order.extend(
+            entries.timestamps.values().iter().enumerate().map(|(row, t)| (*t, piece as u32, row as u32)),
+        );
     }
     order.sort_unstable();
     drop_duplicates(&pieces, &mut order);
@@ -92,7 +94,11 @@ fn equal((a, i): (&Entries, usize), (b, j): (&Entries, usize)) -> bool {
     let value = |values: &StringArray, row: usize| values.is_valid(row).then(|| values.value(row).to_owned());
     let lines = a.lines.is_empty() || a.lines.value(i) == b.lines.value(j);
     lines
-        && a.metadata.columns.iter().zip(&b.metadata.columns).all(|((_, x), (_, y))| value(x, i) == value(y, j))
+        && a.metadata
+            .columns
+            .iter()
+            .zip(&b.metadata.columns)
+            .all(|((_, x), (_, y))| value(x, i) == value(y, j))
         && rest(a, i) == rest(b, j)
 }
 
@@ -103,8 +109,10 @@ fn rest(entries: &Entries, row: usize) -> Vec<(&str, &str)> {
 }
 
 fn take(pieces: &[Entries], order: &[(i64, u32, u32)]) -> Result<Entries, ArrowError> {
-    let rows: Vec<(usize, usize)> = order.iter().map(|&(_, piece, row)| (piece as usize, row as usize)).collect();
-    let strings = |arrays: Vec<&dyn Array>| interleave(&arrays, &rows).map(|array| StringArray::from(array.to_data()));
+    let rows: Vec<(usize, usize)> =
+        order.iter().map(|&(_, piece, row)| (piece as usize, row as usize)).collect();
+    let strings =
+        |arrays: Vec<&dyn Array>| interleave(&arrays, &rows).map(|array| StringArray::from(array.to_data()));
     let lines = if pieces.iter().all(|p| p.lines.is_empty()) {
         StringArray::new_null(0)
     } else {
@@ -119,8 +127,10 @@ fn take(pieces: &[Entries], order: &[(i64, u32, u32)]) -> Result<Entries, ArrowE
     let rest = match pieces.iter().any(|p| p.metadata.rest.is_some()) {
         false => None,
         true => {
-            let empty: Vec<Option<MapArray>> =
-                pieces.iter().map(|p| p.metadata.rest.is_none().then(|| empty_maps(p.len())).transpose()).collect::<Result<_, _>>()?;
+            let empty: Vec<Option<MapArray>> = pieces
+                .iter()
+                .map(|p| p.metadata.rest.is_none().then(|| empty_maps(p.len())).transpose())
+                .collect::<Result<_, _>>()?;
             let maps = pieces.iter().zip(&empty).filter_map(|(p, e)| p.metadata.rest.as_ref().or(e.as_ref()));
             let array: ArrayRef = interleave(&maps.map(|m| m as &dyn Array).collect::<Vec<_>>(), &rows)?;
             Some(MapArray::from(array.to_data()))
@@ -178,7 +188,12 @@ mod tests {
     #[test]
     fn sorted_merged_and_without_duplicates() {
         let a = entries(&[(3, "c", &[]), (1, "a", &[("k", "v")]), (1, "a", &[("k", "v")]), (1, "b", &[])]);
-        let b = entries(&[(1, "a", &[("k", "v")]), (1, "a", &[("k", "w")]), (2, "x", &[("l", "m")]), (3, "c", &[])]);
+        let b = entries(&[
+            (1, "a", &[("k", "v")]),
+            (1, "a", &[("k", "w")]),
+            (2, "x", &[("l", "m")]),
+            (3, "c", &[]),
+        ]);
         let merged = plain(&merge(vec![a, b]).unwrap());
         let short: Vec<String> = merged.iter().map(|(t, l, m)| format!("{t}{l}{m:?}")).collect();
         assert_eq!(short, [r#"1a[("k", "v")]"#, "1b[]", r#"1a[("k", "w")]"#, r#"2x[("l", "m")]"#, "3c[]"]);

@@ -93,7 +93,8 @@ fn decode_stream(reader: &mut Reader<'_>) -> Result<StreamRows, CodecError> {
     rows.line_ends.reserve_exact(count);
     let mut end = 0u64;
     for _ in 0..count {
-        end = end.checked_add(reader.u64()?).filter(|e| *e <= i32::MAX as u64).ok_or(CodecError::Truncated)?;
+        end =
+            end.checked_add(reader.u64()?).filter(|e| *e <= i32::MAX as u64).ok_or(CodecError::Truncated)?;
         rows.line_ends.push(end as u32);
     }
     rows.lines = reader.text(end as usize)?.to_owned();
@@ -158,7 +159,8 @@ mod tests {
             .iter()
             .map(|s| {
                 let lines: Vec<_> = (0..s.len()).map(|r| (s.timestamps[r], s.line(r))).collect();
-                let columns: Vec<(_, Vec<_>)> = s.columns.iter().map(|c| (&c.name, c.iter().collect())).collect();
+                let columns: Vec<(_, Vec<_>)> =
+                    s.columns.iter().map(|c| (&c.name, c.iter().collect())).collect();
                 format!("{} {lines:?} {columns:?}", s.labels)
             })
             .collect()

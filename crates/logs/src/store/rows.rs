@@ -145,7 +145,10 @@ impl Column {
 
     /// Row and value of each row that has one.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &str)> {
-        self.rows.iter().zip(&self.values).map(|(row, &(start, end))| (*row, &self.text[start as usize..end as usize]))
+        self.rows
+            .iter()
+            .zip(&self.values)
+            .map(|(row, &(start, end))| (*row, &self.text[start as usize..end as usize]))
     }
 
     /// Place of each value; equal places are equal values.
@@ -172,7 +175,8 @@ mod tests {
         rows.set_metadata("l", "first");
         rows.set_metadata("l", "w");
         assert_eq!((rows.line(0), rows.line(1), rows.line(2)), ("x", "yy", ""));
-        let columns: Vec<(&str, Vec<(u32, &str)>)> = rows.columns.iter().map(|c| (&*c.name, c.iter().collect())).collect();
+        let columns: Vec<(&str, Vec<(u32, &str)>)> =
+            rows.columns.iter().map(|c| (&*c.name, c.iter().collect())).collect();
         assert_eq!(columns, [("k", vec![(0, "v")]), ("l", vec![(0, "w"), (2, "w")])]);
     }
 }

@@ -12,7 +12,7 @@ use arrow_array::{
 };
 use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::concat::concat;
-use logql::{MetadataNeeds, Metadata, Needs};
+use logql::{Metadata, MetadataNeeds, Needs};
 use model::Labels;
 
 use crate::store::entries::{Entries, as_strings, map_fields, relayout};
@@ -50,13 +50,18 @@ pub fn schema(columns: &[Arc<str>]) -> SchemaRef {
 
 fn map_type() -> DataType {
     let names = map_fields();
-    let pair = vec![Field::new(names.key, DataType::Utf8, false), Field::new(names.value, DataType::Utf8, true)];
+    let pair =
+        vec![Field::new(names.key, DataType::Utf8, false), Field::new(names.value, DataType::Utf8, true)];
     let entry = Field::new(names.entry, DataType::Struct(Fields::from(pair)), false);
     DataType::Map(Arc::new(entry), false)
 }
 
 /// Builds a batch of rows; each piece belongs to one stream.
-pub fn batch(schema: &SchemaRef, columns: &[Arc<str>], pieces: &[(Labels, Entries)]) -> Result<RecordBatch, ArrowError> {
+pub fn batch(
+    schema: &SchemaRef,
+    columns: &[Arc<str>],
+    pieces: &[(Labels, Entries)],
+) -> Result<RecordBatch, ArrowError> {
     let rows = pieces.iter().map(|(_, e)| e.len()).sum();
     let mut ids = Vec::with_capacity(rows);
     let mut labels = StringDictionaryBuilder::<Int32Type>::new();
@@ -76,7 +81,8 @@ pub fn batch(schema: &SchemaRef, columns: &[Arc<str>], pieces: &[(Labels, Entrie
     for at in 0..columns.len() {
         arrays.push(concat(&metadata.iter().map(|m| &m.columns[at].1 as &dyn Array).collect::<Vec<_>>())?);
     }
-    let rest = metadata.into_iter().zip(pieces).map(|(m, (_, e))| m.rest.map_or_else(|| empty_maps(e.len()), Ok));
+    let rest =
+        metadata.into_iter().zip(pieces).map(|(m, (_, e))| m.rest.map_or_else(|| empty_maps(e.len()), Ok));
     let rest = rest.collect::<Result<Vec<_>, _>>()?;
     arrays.push(concat(&rest.iter().map(|m| m as &dyn Array).collect::<Vec<_>>())?);
     arrays.push(concat(&pieces.iter().map(|(_, e)| &e.lines as &dyn Array).collect::<Vec<_>>())?);
@@ -118,7 +124,8 @@ impl Projection {
 
 /// Takes the entries out of a batch that was read with a [`Projection`].
 pub fn entries(batch: &RecordBatch) -> Result<Entries, ArrowError> {
-    let broken = |name: &str| ArrowError::SchemaError(format!("column '{name}' of the block has an unexpected type"));
+    let broken =
+        |name: &str| ArrowError::SchemaError(format!("column '{name}' of the block has an unexpected type"));
     let mut lines = StringArray::new_null(0);
     let mut timestamps = None;
     let mut metadata = Metadata::empty();
@@ -126,7 +133,10 @@ pub fn entries(batch: &RecordBatch) -> Result<Entries, ArrowError> {
     for (field, array) in schema.fields().iter().zip(batch.columns()) {
         match field.name().as_str() {
             TIMESTAMP => {
-                let times = array.as_any().downcast_ref::<TimestampNanosecondArray>().ok_or_else(|| broken(TIMESTAMP))?;
+                let times = array
+                    .as_any()
+                    .downcast_ref::<TimestampNanosecondArray>()
+                    .ok_or_else(|| broken(TIMESTAMP))?;
                 timestamps = Some(Int64Array::new(times.values().clone(), None));
             }
             LINE => lines = as_strings(array.as_ref()).ok_or_else(|| broken(LINE))?.clone(),
@@ -154,7 +164,10 @@ mod tests {
         let a = make(&[(1, "x", &[("k", "v"), ("rare", "r")]), (2, "y", &[])]);
         let b = make(&[(1, "z", &[("line", "named like the column")])]);
         let columns: Vec<Arc<str>> = vec!["k".into()];
-        let pieces = [(Labels::from_pairs([("app", "a")]), a.clone()), (Labels::from_pairs([("app", "b")]), b.clone())];
+        let pieces = [
+            (Labels::from_pairs([("app", "a")]), a.clone()),
+            (Labels::from_pairs([("app", "b")]), b.clone()),
+        ];
         let batch = batch(&schema(&columns), &columns, &pieces).unwrap();
         assert_eq!(batch.num_rows(), 3);
         let back = entries(&batch).unwrap();

@@ -44,7 +44,14 @@ pub(crate) fn seal(head: &LogsHead) -> Result<Vec<SealedBlock>, SealError> {
     let schema = schema::schema(&columns);
     let parquet = settings(&columns);
     let bytes = index.encode().into();
-    let batches = Batches { schema: schema.clone(), columns, streams: streams.into_iter(), pieces: Vec::new().into_iter(), labels: Labels::default(), cut: None };
+    let batches = Batches {
+        schema: schema.clone(),
+        columns,
+        streams: streams.into_iter(),
+        pieces: Vec::new().into_iter(),
+        labels: Labels::default(),
+        cut: None,
+    };
     Ok(vec![SealedBlock { schema, batches: Box::new(batches), index: bytes, summary, parquet }])
 }
 
@@ -114,12 +121,17 @@ fn summary(index: &BlockIndex) -> BlockSummary {
 }
 
 fn settings(columns: &[Arc<str>]) -> ColumnSettings {
-    let hint = |encoding, dictionary| ColumnHint { encoding, dictionary: Some(dictionary), ..ColumnHint::default() };
+    let hint =
+        |encoding, dictionary| ColumnHint { encoding, dictionary: Some(dictionary), ..ColumnHint::default() };
     let mut hints = vec![
         (schema::TIMESTAMP.to_owned(), hint(Some(ColumnEncoding::DeltaBinaryPacked), false)),
         (
             schema::LINE.to_owned(),
-            ColumnHint { no_statistics: true, page_bytes: Some(4 << 20), ..hint(Some(ColumnEncoding::DeltaLengthByteArray), false) },
+            ColumnHint {
+                no_statistics: true,
+                page_bytes: Some(4 << 20),
+                ..hint(Some(ColumnEncoding::DeltaLengthByteArray), false)
+            },
         ),
     ];
     // Ids never repeat: a dictionary of them is thrown away after it was built.
@@ -211,13 +223,16 @@ mod tests {
         assert_eq!(index.columns, ["detected_level".into()]);
         assert_eq!(index.rest, RestNames::new(vec!["rare".into(), "line".into()]));
         assert_eq!((block.summary.rows, block.summary.min_time.0), (9000, 0));
-        let rows: Vec<_> = block.batches.flat_map(|b| plain(&schema::entries(&b.unwrap()).unwrap())).collect();
+        let rows: Vec<_> =
+            block.batches.flat_map(|b| plain(&schema::entries(&b.unwrap()).unwrap())).collect();
         assert_eq!(rows.len(), 9000);
         assert_eq!(rows.iter().map(|r| r.1.len() as u64).sum::<u64>(), block.summary.bytes);
         for (stream, app) in index.streams.iter().zip(["a", "b", "c"]) {
             assert_eq!(stream.labels.get("app"), Some(app));
             let rows = &rows[stream.rows.start as usize..stream.rows.end as usize];
-            assert!(rows.iter().enumerate().all(|(i, r)| r.0 == i as i64 && r.1 == format!("line {i} of {app}")));
+            assert!(
+                rows.iter().enumerate().all(|(i, r)| r.0 == i as i64 && r.1 == format!("line {i} of {app}"))
+            );
             assert_eq!(rows[700].2.len(), 3);
             for (range, part) in stream.parts() {
                 let start = (range.start - stream.rows.start) as i64;

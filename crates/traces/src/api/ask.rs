@@ -301,7 +301,8 @@ fn quoted_text(text: &str) -> String {
     out + "\""
 }
 
-/// A search by tags as TraceQL: substrings of names and services, equality of everything else.
+/// A search by tags as TraceQL: substrings of names and services, equality of everything else. Each condition must hold
+/// somewhere in the trace, not all on one span.
 fn query_of_tags(
     tags: &[(String, String)],
     min_duration: Option<i64>,
@@ -342,7 +343,11 @@ fn query_of_tags(
             conditions.push(format!("traceDuration {op} {nanos}ns"));
         }
     }
-    Ok(format!("{{ {} }}", conditions.join(" && ")))
+    if conditions.is_empty() {
+        conditions.push("true".to_owned());
+    }
+    let spansets: Vec<_> = conditions.iter().map(|condition| format!("{{ {condition} }}")).collect();
+    Ok(spansets.join(" && "))
 }
 
 /// The text as a regular expression for itself.

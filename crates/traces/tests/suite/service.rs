@@ -38,7 +38,7 @@ impl Service {
             }
         };
         let (handle, stop) = (traces.handle(), CancellationToken::new());
-        let tasks = tokio::spawn(traces.into_tasks()(stop.clone()));
+        let tasks = tokio::spawn(traces.run(stop.clone()));
         Self { handle, tasks, stop }
     }
 
