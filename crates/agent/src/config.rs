@@ -301,7 +301,14 @@ impl service::config::Config for Config {
                     problems.add(format!("{path}.relabel_configs[{j}]"), problem);
                 }
             }
-            Pipeline::compile(&job.pipeline_stages, problems, &mut Vec::new());
+            let mut not_built = Vec::new();
+            Pipeline::compile(&job.pipeline_stages, problems, &mut not_built);
+            for stage in not_built {
+                problems.warn(format!("{stage}: this stage is not built yet, the agent will not start with it"));
+            }
+            if job.static_configs.is_empty() && job.docker_sd_configs.is_empty() {
+                problems.warn(format!("{path}: reads nothing; static_configs and docker_sd_configs are built so far"));
+            }
         }
     }
 

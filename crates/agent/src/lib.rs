@@ -46,6 +46,7 @@ const COMMANDS: usize = 1024;
 pub fn build(cli: &Cli, config: Config, local: Option<Arc<dyn LocalStore>>, process: &mut Process) -> Result<SocketAddr> {
     cli.roles(&[("agent", ())])?;
     let config = with_defaults(config)?;
+    check_stages(&config)?;
     let metrics = AgentMetrics::new(process.metrics());
     let positions = Arc::new(Positions::load(&config.positions).context("positions.filename")?);
 
@@ -144,10 +145,22 @@ fn with_defaults(config: Config) -> Result<Config> {
     Ok(Config { clients: defaults.clients, scrape_configs: defaults.scrape_configs, ..config })
 }
 
-/// Compiled stages of every job. The configuration has been checked, so problems cannot occur here.
+/// Compiled stages of every job. What is wrong with them has been reported by [`check_stages`] before.
 fn pipelines(config: &Config) -> Vec<Pipeline> {
     let compile = |scrape: &config::ScrapeConfig| {
         Pipeline::compile(&scrape.pipeline_stages, &mut Problems::default(), &mut Vec::new())
     };
     config.scrape_configs.iter().map(compile).collect()
+}
+
+/// Refuses stages that are not built: lines that should have been dropped or changed must not pass as they are.
+fn check_stages(config: &Config) -> Result<()> {
+    let (mut problems, mut not_built) = (Problems::default(), Vec::new());
+    for scrape in &config.scrape_configs {
+        Pipeline::compile(&scrape.pipeline_stages, &mut problems, &mut not_built);
+    }
+    if !not_built.is_empty() {
+        return Err(anyhow!("pipeline stages that are not built yet: {}", not_built.join(", ")));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
 }

@@ -1,7 +1,7 @@
 //! LogQL: text to syntax tree to checked plan to evaluation over batches. Pure: no IO, no async, no clock.
 //!
 //! [`parse`] gives an [`Expr`]. A log query becomes a [`LogQuery`], a metric query a [`MetricQuery`]; both are fed
-//! [`EntryBatch`](batch::EntryBatch)es of streams that satisfy their matchers and then asked for the answer. Parts of one query may
+//! [`EntryBatch`]es of streams that satisfy their matchers and then asked for the answer. Parts of one query may
 //! run in several places: [`LogQuery::fork`] / [`MetricQuery::fork`] start an empty part, `merge` joins it again.
 
 pub mod ast;

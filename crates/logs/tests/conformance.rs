@@ -1,5 +1,7 @@
 //! Loki's recorded answers: from the head, and again from blocks.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
+
 use std::path::{Path, PathBuf};
 
 use axum::Router;

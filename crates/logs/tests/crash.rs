@@ -1,5 +1,7 @@
 //! What was acknowledged is there after a crash, once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

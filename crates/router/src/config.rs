@@ -193,7 +193,9 @@ impl service::config::Config for Config {
 
     fn check(&self, problems: &mut Problems) {
         if !self.is_unconfigured() {
-            Components::read(self, problems);
+            for missing in Components::read(self, problems).not_built {
+                problems.warn(format!("{missing}: not built yet, left out"));
+            }
         }
     }
 

@@ -73,9 +73,6 @@ pub fn build(cli: &Cli, config: Config, embedded: Option<Embedded>, process: &mu
     if !problems.is_empty() {
         return Err(problems.into());
     }
-    for missing in &components.not_built {
-        tracing::warn!(component = missing, "left out: not built yet");
-    }
     let entrances = graph::build(&components, embedded.as_ref(), process)?;
     let health = process.health().scope("router");
     let metrics = ReceiverMetrics::new(&process.metrics().prefixed("otelcol"));

@@ -96,6 +96,7 @@ pub mod health;
 pub mod http;
 pub mod listen;
 pub mod metrics;
+mod probe;
 pub mod process;
 mod program;
 pub mod routes;

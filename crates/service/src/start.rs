@@ -37,6 +37,15 @@ where
         println!("{}", program.describe());
         return ExitCode::SUCCESS;
     }
+    if let Some(url) = &cli.probe {
+        return match crate::probe::ask(url) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                eprintln!("{}: {problem}", program.name);
+                ExitCode::FAILURE
+            }
+        };
+    }
     let loaded = match read::<C>(cli) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -110,7 +119,7 @@ fn live<A, C: Config>(
 fn remarks<C>(loaded: &Loaded<C>) -> Vec<String> {
     let mut remarks = loaded.warnings.clone();
     if !loaded.unneeded.is_empty() {
-        remarks.push(format!("accepted without effect, not needed here: {}", loaded.unneeded.join(", ")));
+        remarks.push(format!("accepted without effect, not needed or not built here: {}", loaded.unneeded.join(", ")));
     }
     remarks
 }

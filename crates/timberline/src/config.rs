@@ -29,19 +29,10 @@ impl service::config::Config for Config {
     }
 
     fn check(&self, problems: &mut Problems) {
-        let sections: [(&str, &dyn Fn(&mut Problems)); 4] = [
-            ("agent", &|found| service::config::Config::check(&self.agent, found)),
-            ("logs", &|found| service::config::Config::check(&self.logs, found)),
-            ("traces", &|found| service::config::Config::check(&self.traces, found)),
-            ("router", &|found| service::config::Config::check(&self.router, found)),
-        ];
-        for (section, check) in sections {
-            let mut found = Problems::default();
-            check(&mut found);
-            for problem in found.iter() {
-                problems.add(format!("{section}.{}", problem.path), problem.message.clone());
-            }
-        }
+        problems.under("agent", |found| service::config::Config::check(&self.agent, found));
+        problems.under("logs", |found| service::config::Config::check(&self.logs, found));
+        problems.under("traces", |found| service::config::Config::check(&self.traces, found));
+        problems.under("router", |found| service::config::Config::check(&self.router, found));
     }
 
     fn logging(&self) -> Logging {

@@ -64,7 +64,10 @@ impl Piece {
     }
 
     /// The spans of whole traces of a block, read with all columns.
-    pub(crate) fn from_block(batch: &RecordBatch, columns: &[AttributeColumn]) -> Result<Vec<Self>, ArrowError> {
+    pub(crate) fn from_block(
+        batch: &RecordBatch,
+        columns: &[AttributeColumn],
+    ) -> Result<Vec<Self>, ArrowError> {
         let trace_id = column(batch, schema::TRACE_ID)?.as_fixed_size_binary();
         let span_id = column(batch, schema::SPAN_ID)?.as_fixed_size_binary();
         let parents = parents(batch, span_id, &trace_offsets(trace_id))?;
@@ -288,7 +291,11 @@ pub(crate) fn regroup(pieces: Vec<Piece>) -> Bytes {
     for piece in pieces {
         let (group, scopes) = places.entry(piece.resource).or_insert_with_key(|text| {
             let Origin { raw, schema_url } = value::parse_resource(text);
-            groups.push(ResourceGroup { resource: raw.into(), schema_url: schema_url.into(), scopes: Vec::new() });
+            groups.push(ResourceGroup {
+                resource: raw.into(),
+                schema_url: schema_url.into(),
+                scopes: Vec::new(),
+            });
             (groups.len() - 1, HashMap::new())
         });
         let group = &mut groups[*group];
@@ -355,4 +362,3 @@ fn with_ids(raw: &[u8], span: SpanId, parent: SpanId) -> Bytes {
     }
     w.finish().into()
 }
-

@@ -77,7 +77,8 @@ impl tonic::codegen::Service<http::Request<tonic::body::Body>> for StreamingQuer
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
         let api = self.0.clone();
         let limit = api.querier.config.server.grpc_server_max_recv_msg_size;
-        let method = request.uri().path().strip_prefix("/tempopb.StreamingQuerier/").unwrap_or_default().to_owned();
+        let method =
+            request.uri().path().strip_prefix("/tempopb.StreamingQuerier/").unwrap_or_default().to_owned();
         Box::pin(async move {
             let mut grpc = Grpc::new(Raw)
                 .accept_compressed(CompressionEncoding::Gzip)
@@ -124,17 +125,28 @@ impl Api {
         answer.ok_or_else(|| Status::unimplemented(format!("unknown method {method}")))
     }
 
-    async fn answer(&self, method: &str, tenants: &[TenantId], bytes: Bytes) -> Result<Option<Bytes>, Failure> {
+    async fn answer(
+        &self,
+        method: &str,
+        tenants: &[TenantId],
+        bytes: Bytes,
+    ) -> Result<Option<Bytes>, Failure> {
         let querier = &self.querier;
         let message = match method {
             "Search" => querier.ask_search(tenants, self.search(read(bytes)?)?).await?.encode_to_vec(),
             "SearchTags" => querier.ask_tags(tenants, self.names_of(read(bytes)?)?).await?.encode_to_vec(),
-            "SearchTagsV2" => querier.ask_tags_v2(tenants, self.names_of(read(bytes)?)?).await?.encode_to_vec(),
-            "SearchTagValues" => querier.ask_values(tenants, self.values_of(read(bytes)?)?).await?.encode_to_vec(),
+            "SearchTagsV2" => {
+                querier.ask_tags_v2(tenants, self.names_of(read(bytes)?)?).await?.encode_to_vec()
+            }
+            "SearchTagValues" => {
+                querier.ask_values(tenants, self.values_of(read(bytes)?)?).await?.encode_to_vec()
+            }
             "SearchTagValuesV2" => {
                 querier.ask_values_v2(tenants, self.values_of(read(bytes)?)?).await?.encode_to_vec()
             }
-            "MetricsQueryRange" => querier.ask_range(tenants, self.range_of(read(bytes)?)?).await?.encode_to_vec(),
+            "MetricsQueryRange" => {
+                querier.ask_range(tenants, self.range_of(read(bytes)?)?).await?.encode_to_vec()
+            }
             "MetricsQueryInstant" => {
                 let ask: QueryInstantRequest = read(bytes)?;
                 let range = querier.range_of_nanos(ask.start, ask.end)?;

@@ -126,7 +126,8 @@ impl Index {
 
         let (count, body) = traces.ok_or_else(cut)?.split_first_chunk().ok_or_else(cut)?;
         let count = usize::try_from(u64::from_le_bytes(*count)).map_err(|_| cut())?;
-        let (prints, mut body) = body.split_at_checked(count.checked_mul(4).ok_or_else(cut)?).ok_or_else(cut)?;
+        let (prints, mut body) =
+            body.split_at_checked(count.checked_mul(4).ok_or_else(cut)?).ok_or_else(cut)?;
         let fingerprints = prints.as_chunks().0.iter().map(|c| u32::from_le_bytes(*c)).collect();
         let mut offsets = Vec::with_capacity(count + 1);
         let mut row = 0u32;
@@ -207,7 +208,8 @@ mod tests {
         keys.add(Scope::Span, "rare", Scalar::Int(1), 1);
         let column =
             AttributeColumn { name: "http.method".into(), of: Type::Str, column: "span.http.method".into() };
-        let traces: Vec<_> = (0..1000u32).map(|i| (TraceId(u128::from(i).to_be_bytes()), i % 200 + 1)).collect();
+        let traces: Vec<_> =
+            (0..1000u32).map(|i| (TraceId(u128::from(i).to_be_bytes()), i % 200 + 1)).collect();
         let bytes = encode(keys.clone(), vec![column.clone()], &traces).unwrap();
         let index = Index::decode(&bytes).unwrap();
         assert_eq!(index.keys, keys);

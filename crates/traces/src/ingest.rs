@@ -45,7 +45,11 @@ impl Ingest {
             Self { store, spans: Family::default(), bytes: Family::default(), discarded: Family::default() };
         let metrics = metrics.prefixed("tempo");
         metrics.register("distributor_spans_received", "Spans accepted, by tenant", ingest.spans.clone());
-        metrics.register("distributor_bytes_received", "Bytes of requests accepted, by tenant", ingest.bytes.clone());
+        metrics.register(
+            "distributor_bytes_received",
+            "Bytes of requests accepted, by tenant",
+            ingest.bytes.clone(),
+        );
         metrics.register("discarded_spans", "Spans refused, by tenant and reason", ingest.discarded.clone());
         ingest
     }
@@ -108,7 +112,9 @@ fn invalid(error: RecordError) -> Failure {
         RecordError::Otlp(OtlpError::IdLength { message: "Span", field: "traceId", bits }) => {
             RecordError::TraceId(bits)
         }
-        RecordError::Otlp(OtlpError::IdLength { message: "Span", field: "spanId", bits }) => RecordError::SpanId(bits),
+        RecordError::Otlp(OtlpError::IdLength { message: "Span", field: "spanId", bits }) => {
+            RecordError::SpanId(bits)
+        }
         other => other,
     };
     Failure::invalid(error.to_string())
@@ -116,6 +122,11 @@ fn invalid(error: RecordError) -> Failure {
 
 /// The `google.rpc.Status` of a failure.
 pub(crate) fn status(failure: &Failure) -> wire::otlp::rpc::Status {
-    let retry_after = failure.retry_after().filter(|_| matches!(failure.kind(), Kind::Limited | Kind::Unavailable));
-    wire::otlp::rpc::Status { code: failure.code() as i32, message: failure.message().to_owned(), retry_after }
+    let retry_after =
+        failure.retry_after().filter(|_| matches!(failure.kind(), Kind::Limited | Kind::Unavailable));
+    wire::otlp::rpc::Status {
+        code: failure.code() as i32,
+        message: failure.message().to_owned(),
+        retry_after,
+    }
 }

@@ -27,6 +27,7 @@ mod stats;
 mod tags;
 mod tenancy;
 mod tree;
+mod unneeded;
 mod value;
 
 use std::sync::Arc;
@@ -225,7 +226,8 @@ impl TracesHandle {
         }
         if let Some(http) = protocols.http.0 {
             let receiver = self.receiver(http.max_request_body_size.as_usize());
-            let server = Server::new("traces-otlp-http").http(otlp::http(receiver)).limits(config.server.limits());
+            let server =
+                Server::new("traces-otlp-http").http(otlp::http(receiver)).limits(config.server.limits());
             let listener = Listener::bind(&http.endpoint, &format!("{KEY}.http.endpoint"), &http.tls)?;
             servers.push(("traces/otlp-http", server, listener));
         }

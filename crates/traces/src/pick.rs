@@ -170,4 +170,3 @@ pub(crate) fn own_value(own: &AttributeColumn, row: usize) -> Option<Found<'_>> 
         .or_else(|| at(&own.bools, row).map(|a| Found::Bool(a.value(row))))
         .or_else(|| at(&own.arrays, row).map(|a| Found::Array(a.value(row))))
 }
-

@@ -36,11 +36,19 @@ impl Test {
             ConditionOp::Exists => (None, None),
             ConditionOp::Compare(op, value) => {
                 let regex = match (op, value) {
-                    (BinaryOp::Regex | BinaryOp::NotRegex, Value::Str(text)) => Some(Regex::anchored(text).ok()?),
-                    (BinaryOp::Regex | BinaryOp::NotRegex, _) => return None,
-                    (BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge, _) => {
-                        None
+                    (BinaryOp::Regex | BinaryOp::NotRegex, Value::Str(text)) => {
+                        Some(Regex::anchored(text).ok()?)
                     }
+                    (BinaryOp::Regex | BinaryOp::NotRegex, _) => return None,
+                    (
+                        BinaryOp::Eq
+                        | BinaryOp::Ne
+                        | BinaryOp::Lt
+                        | BinaryOp::Le
+                        | BinaryOp::Gt
+                        | BinaryOp::Ge,
+                        _,
+                    ) => None,
                     _ => return None,
                 };
                 if matches!(value, Value::Nil | Value::Array(_)) {
@@ -78,7 +86,9 @@ impl Test {
     fn int(&self, n: i64) -> bool {
         match &self.compare {
             None => true,
-            Some((op, Value::Int(literal) | Value::Duration(literal))) => self.ordered(*op, Some(n.cmp(literal))),
+            Some((op, Value::Int(literal) | Value::Duration(literal))) => {
+                self.ordered(*op, Some(n.cmp(literal)))
+            }
             Some((op, Value::Float(literal))) => self.ordered(*op, (n as f64).partial_cmp(literal)),
             Some((op, Value::Status(status))) => self.ordered(*op, Some(n.cmp(&i64::from(*status as u8)))),
             Some((op, Value::Kind(kind))) => self.ordered(*op, Some(n.cmp(&i64::from(*kind as u8)))),
@@ -150,7 +160,9 @@ impl Test {
                 let mut columns = Vec::new();
                 for scope in attribute_scopes(attribute).iter().filter(there) {
                     match scope {
-                        keys::Scope::Resource if name == "service.name" => columns.push((schema::SERVICE_NAME, Type::Str)),
+                        keys::Scope::Resource if name == "service.name" => {
+                            columns.push((schema::SERVICE_NAME, Type::Str))
+                        }
                         keys::Scope::Span if !index.is_in_rest(name) => {
                             columns.extend(index.columns(name).iter().map(|c| (c.column.as_str(), c.of)));
                         }

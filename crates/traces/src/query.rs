@@ -79,11 +79,13 @@ impl Querier {
         for tenant in tenants {
             let snapshot = self.store.snapshot(tenant);
             for head in &snapshot.heads {
-                pieces.extend(head.trace(&id).iter().filter_map(|(record, row)| Piece::from_head(record, row)));
+                pieces
+                    .extend(head.trace(&id).iter().filter_map(|(record, row)| Piece::from_head(record, row)));
             }
             let (from, to) = range;
             let blocks = snapshot.manifest.blocks.iter();
-            let blocks = blocks.filter(|b| b.summary.min_time.0 <= to && b.summary.max_time.0 >= from).cloned();
+            let blocks =
+                blocks.filter(|b| b.summary.min_time.0 <= to && b.summary.max_time.0 >= from).cloned();
             let look = |meta: BlockMeta| async move {
                 let block = self.store.open_block(tenant, &meta).await?;
                 let index = &block.index().0;

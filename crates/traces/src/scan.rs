@@ -27,8 +27,9 @@ use crate::signal::TraceSignal;
 use crate::sorted::Sorted;
 use crate::source::{Reader, Wanted};
 
-/// Rows read and evaluated at a time.
+/// Rows read and evaluated at a time. The first pieces are smaller, for searches that end early.
 const CHUNK_ROWS: u32 = 65_536;
+const FIRST_CHUNK_ROWS: u32 = 4_096;
 /// Traces in several sources that are put together at a time.
 const SPLIT_TRACES: usize = 2_000;
 /// Reads on their way at a time.
@@ -259,7 +260,11 @@ impl Scan<'_> {
             for (met, total) in met.iter().zip(&mut split_met) {
                 match (met, total.as_mut()) {
                     (Some(met), Some(total)) => total.extend(
-                        prints.iter().zip(met).filter(|(p, met)| **met && self.split.contains(*p)).map(|(p, _)| *p),
+                        prints
+                            .iter()
+                            .zip(met)
+                            .filter(|(p, met)| **met && self.split.contains(*p))
+                            .map(|(p, _)| *p),
                     ),
                     _ => *total = None,
                 }
@@ -304,7 +309,9 @@ impl Scan<'_> {
                 for chunk in chunks(source, traces) {
                     let (sorted, layout, wanted) = (sorted.clone(), layout.clone(), wanted.clone());
                     let chunk = chunk.to_vec();
-                    let step = move || shredded(sorted, layout, &wanted, chunk).and_then(|batch| step(evaluate, batch));
+                    let step = move || {
+                        shredded(sorted, layout, &wanted, chunk).and_then(|batch| step(evaluate, batch))
+                    };
                     let (next, seen) = blocking(step).await??;
                     evaluate = next;
                     cost.add(seen);
@@ -317,7 +324,7 @@ impl Scan<'_> {
                 let columns = wanted.columns(&block.index().0);
                 let columns = &columns;
                 let chunks: Vec<RowRanges> =
-                    chunks(source, traces).map(|chunk| row_ranges(source, chunk)).collect();
+                    chunks(source, traces).into_iter().map(|chunk| row_ranges(source, chunk)).collect();
                 let read = |rows: RowRanges| async move { block.read(columns, &rows).await };
                 let mut reads = stream::iter(chunks).map(read).buffered(READS);
                 let mut reader = Reader::default();
@@ -356,7 +363,9 @@ impl Scan<'_> {
         }
         let fields = self.plan.fields.clone();
         let (evaluate, seen) = blocking(move || {
-            let Ok(mut record) = Record::decode(&regroup(pieces), usize::MAX) else { return Err(ScanError::Interrupted) };
+            let Ok(mut record) = Record::decode(&regroup(pieces), usize::MAX) else {
+                return Err(ScanError::Interrupted);
+            };
             let keys = std::mem::take(&mut record.keys);
             let sorted = Arc::new(Sorted::new(vec![Arc::new(record)]));
             let wanted = Wanted::new(&fields, &keys);
@@ -378,7 +387,9 @@ impl Cost {
 }
 
 /// Runs work that takes a while on a thread of its own.
-pub(crate) async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Result<R, ScanError> {
+pub(crate) async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, ScanError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ScanError::Interrupted)
 }
 
@@ -389,21 +400,22 @@ fn step<E: Evaluate>(mut evaluate: E, batch: SpanBatch) -> Result<(E, (u64, u64,
     Ok((evaluate, (traces, spans, spans * 64)))
 }
 
-/// Traces in pieces of about [`CHUNK_ROWS`] rows.
-fn chunks<'t>(source: &Source, traces: &'t [usize]) -> impl Iterator<Item = &'t [usize]> {
-    let mut first = 0;
+/// Traces in pieces, of twice as many rows each time up to about [`CHUNK_ROWS`].
+fn chunks<'t>(source: &Source, traces: &'t [usize]) -> Vec<&'t [usize]> {
+    let (mut first, mut rows, mut target) = (0, 0, FIRST_CHUNK_ROWS);
     let mut pieces = Vec::new();
-    let mut rows = 0;
     for (i, trace) in traces.iter().enumerate() {
         let range = source.rows(*trace);
         rows += range.end - range.start;
-        if rows >= CHUNK_ROWS {
+        if rows >= target {
             pieces.push(&traces[first..=i]);
-            (first, rows) = (i + 1, 0);
+            (first, rows, target) = (i + 1, 0, (target * 2).min(CHUNK_ROWS));
         }
     }
-    pieces.push(&traces[first..]);
-    pieces.into_iter().filter(|piece| !piece.is_empty())
+    if first < traces.len() {
+        pieces.push(&traces[first..]);
+    }
+    pieces
 }
 
 fn row_ranges(source: &Source, traces: &[usize]) -> RowRanges {

@@ -6,8 +6,8 @@ use arrow_array::builder::{
     FixedSizeBinaryBuilder, Int32Builder, Int64Builder, StringBuilder, TimestampNanosecondBuilder,
     UInt8Builder, UInt32Builder,
 };
-use arrow_array::{ArrayRef, DictionaryArray, RecordBatch, StringArray};
 use arrow_array::types::Int32Type;
+use arrow_array::{ArrayRef, DictionaryArray, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -115,7 +115,10 @@ impl Shredder {
     }
 
     /// The rows of some traces, given in order.
-    pub(crate) fn batch(&mut self, traces: impl IntoIterator<Item = usize>) -> Result<RecordBatch, ArrowError> {
+    pub(crate) fn batch(
+        &mut self,
+        traces: impl IntoIterator<Item = usize>,
+    ) -> Result<RecordBatch, ArrowError> {
         let sorted = self.sorted.clone();
         let mut out = Columns::new(&self.layout);
         let mut ids = Vec::new();

@@ -98,7 +98,8 @@ impl block::Head for Head {
             bytes: bytes.sum(),
             detail: serde_json::json!({ "traces": traces.len() }),
         };
-        let index = index::encode((*keys).clone(), columns.clone(), &traces).map_err(|e| SealError::Other(e.to_string()))?;
+        let index = index::encode((*keys).clone(), columns.clone(), &traces)
+            .map_err(|e| SealError::Other(e.to_string()))?;
         let shredder = Shredder::new(sorted.clone(), Layout { columns, parts: Parts::ALL });
         Ok(vec![SealedBlock {
             schema: shredder.schema().clone(),
@@ -165,7 +166,8 @@ fn choose_columns(keys: &Keys, rows: u64) -> Vec<AttributeColumn> {
 
 /// Encodings, chosen by what the values look like.
 fn settings(sorted: &Sorted, columns: &[AttributeColumn]) -> ColumnSettings {
-    let plain = |encoding| ColumnHint { dictionary: Some(false), encoding: Some(encoding), ..Default::default() };
+    let plain =
+        |encoding| ColumnHint { dictionary: Some(false), encoding: Some(encoding), ..Default::default() };
     let random = ColumnHint { no_statistics: true, ..plain(ColumnEncoding::Plain) };
     let mut hints = vec![
         (schema::SPAN_ID.to_owned(), random),

@@ -194,10 +194,7 @@ impl Reader {
             scope_name = wanted.scope_name.then(|| origins.text(|s| s.name));
             scope_version = wanted.scope_version.then(|| origins.text(|s| s.version));
         }
-        let events = match batch.column_by_name(schema::EVENTS) {
-            Some(list) => Some(events(list.as_list(), &start, wanted)),
-            None => None,
-        };
+        let events = batch.column_by_name(schema::EVENTS).map(|list| events(list.as_list(), &start, wanted));
         let links = batch.column_by_name(schema::LINKS).map(|list| links(list.as_list(), wanted));
         Ok(SpanBatch {
             trace_offsets,
@@ -210,7 +207,9 @@ impl Reader {
             status: column(batch, schema::STATUS)?.as_primitive::<UInt8Type>().clone(),
             service_name: column(batch, schema::SERVICE_NAME)?.as_string::<i32>().clone(),
             name: column(batch, schema::NAME)?.as_string::<i32>().clone(),
-            status_message: batch.column_by_name(schema::STATUS_MESSAGE).map(|c| c.as_string::<i32>().clone()),
+            status_message: batch
+                .column_by_name(schema::STATUS_MESSAGE)
+                .map(|c| c.as_string::<i32>().clone()),
             scope_name,
             scope_version,
             attributes,

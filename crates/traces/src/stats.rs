@@ -27,8 +27,16 @@ impl Collector for StoreMetrics {
             ("tempodb_blocklist_length", "Blocks of all tenants", stats.blocks as i64),
             ("tempodb_blocklist_bytes", "Bytes of all blocks", stats.block_bytes as i64),
             ("tempo_ingester_live_spans", "Spans in no block yet", stats.head_rows as i64),
-            ("tempo_ingester_unflushed_bytes", "Memory held for spans in no block yet", stats.unflushed_bytes as i64),
-            ("tempo_ingester_flush_queue_length", "Heads waiting to become blocks", stats.frozen_heads as i64),
+            (
+                "tempo_ingester_unflushed_bytes",
+                "Memory held for spans in no block yet",
+                stats.unflushed_bytes as i64,
+            ),
+            (
+                "tempo_ingester_flush_queue_length",
+                "Heads waiting to become blocks",
+                stats.frozen_heads as i64,
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
@@ -36,12 +44,24 @@ impl Collector for StoreMetrics {
         }
         let counters = [
             ("tempo_ingester_blocks_flushed", "Heads made into blocks", stats.flushes),
-            ("tempo_ingester_failed_flushes", "Flushes that failed and are tried again", stats.flush_failures),
+            (
+                "tempo_ingester_failed_flushes",
+                "Flushes that failed and are tried again",
+                stats.flush_failures,
+            ),
             ("tempo_ingester_appended_bytes", "Bytes made durable", stats.appended_bytes),
             ("tempo_ingester_commits", "Commits to the ingest log", stats.commits),
             ("tempo_ingester_failed_commits", "Commits to the ingest log that failed", stats.commit_failures),
-            ("tempo_ingester_replayed_records", "Requests brought back from the log at the start", stats.replayed_records),
-            ("tempo_ingester_replay_undecodable", "Requests in the log that could not be read", stats.replay_undecodable),
+            (
+                "tempo_ingester_replayed_records",
+                "Requests brought back from the log at the start",
+                stats.replayed_records,
+            ),
+            (
+                "tempo_ingester_replay_undecodable",
+                "Requests in the log that could not be read",
+                stats.replay_undecodable,
+            ),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);

@@ -87,7 +87,8 @@ impl Querier {
             }
         }
         let plan = Plan { fields, conditions: filter.conditions(), range };
-        let (found, cost) = scan(&self.store, tenants, &plan, Names { filter, names: TagNames::new() }).await?;
+        let (found, cost) =
+            scan(&self.store, tenants, &plan, Names { filter, names: TagNames::new() }).await?;
         Ok((found.names, cost))
     }
 
@@ -100,7 +101,9 @@ impl Querier {
         range: (i64, i64),
         limit: usize,
     ) -> Result<(BTreeSet<TagValue>, Cost), Failure> {
-        let keyword = |words: &[&str]| Ok((words.iter().map(|w| ("keyword", w.to_string())).collect(), Cost::default()));
+        let keyword = |words: &[&str]| {
+            Ok((words.iter().map(|w| ("keyword", w.to_string())).collect(), Cost::default()))
+        };
         match field {
             Field::Intrinsic(Intrinsic::Status) => return keyword(&["error", "ok", "unset"]),
             Field::Intrinsic(Intrinsic::Kind) => {
@@ -172,7 +175,8 @@ fn add_field(columns: &mut FieldSet, field: &Field) {
 fn listed(keys: &Keys, field: &Field, found: &mut Found) -> bool {
     let usages = match field {
         Field::Attribute(attribute) => {
-            let scope = SCOPES.into_iter().find(|s| attribute.scope.is_some_and(|a| a.as_str() == scope_name(*s)));
+            let scope =
+                SCOPES.into_iter().find(|s| attribute.scope.is_some_and(|a| a.as_str() == scope_name(*s)));
             scope.map(|scope| keys.get(scope, &attribute.name)).unwrap_or_default()
         }
         Field::Intrinsic(intrinsic) => {
@@ -214,7 +218,8 @@ struct Found {
 
 impl Found {
     fn is_full(&self) -> bool {
-        self.limit > 0 && self.values.len() >= self.limit || self.max_bytes > 0 && self.bytes >= self.max_bytes
+        self.limit > 0 && self.values.len() >= self.limit
+            || self.max_bytes > 0 && self.bytes >= self.max_bytes
     }
 
     fn add(&mut self, value: ValueRef<'_>) {

@@ -62,7 +62,7 @@ pub(crate) fn envelope(
     }
     out.extend_from_slice(b"\"result\":");
     result(&mut out);
-    let _ = write!(out, ",\"stats\":{stats}}}}}\n");
+    let _ = writeln!(out, ",\"stats\":{stats}}}}}");
     out
 }
 

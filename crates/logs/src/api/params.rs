@@ -109,11 +109,11 @@ impl Params {
 
 /// A time: decimal seconds with a point, whole seconds of up to 10 characters, longer nanoseconds, or RFC 3339.
 pub fn parse_time(text: &str) -> Option<Timestamp> {
-    if text.contains('.') {
-        if let Ok(seconds) = text.parse::<f64>() {
-            let millis = (seconds * 1000.0).round();
-            return (millis.abs() < 9.2e15).then(|| Timestamp::from_millis(millis as i64));
-        }
+    if text.contains('.')
+        && let Ok(seconds) = text.parse::<f64>()
+    {
+        let millis = (seconds * 1000.0).round();
+        return (millis.abs() < 9.2e15).then(|| Timestamp::from_millis(millis as i64));
     }
     match text.parse::<i64>() {
         Ok(seconds) if text.len() <= 10 => Some(Timestamp::from_seconds(seconds)),

@@ -189,15 +189,19 @@ pub(crate) fn null_strings(rows: usize) -> StringArray {
 pub(crate) mod tests {
     use super::*;
 
-    /// Entries of (time, line, metadata), all names as columns.
-    pub(crate) fn entries(rows: &[(i64, &str, &[(&str, &str)])]) -> Entries {
+    /// Time, line and metadata of an entry.
+    pub(crate) type Row<'a> = (i64, &'a str, &'a [(&'a str, &'a str)]);
+    /// The same on its own.
+    pub(crate) type OwnedRow = (i64, String, Vec<(String, String)>);
+
+    /// Entries, all names as columns.
+    pub(crate) fn entries(rows: &[Row<'_>]) -> Entries {
         let mut names: Vec<Arc<str>> =
             rows.iter().flat_map(|r| r.2.iter().map(|(n, _)| Arc::from(*n))).collect();
         names.sort();
         names.dedup();
-        let value = |row: &(i64, &str, &[(&str, &str)]), name: &str| {
-            row.2.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
-        };
+        let value =
+            |row: &Row<'_>, name: &str| row.2.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         let columns = names.iter().map(|n| (n.clone(), rows.iter().map(|r| value(r, n)).collect())).collect();
         Entries {
             timestamps: rows.iter().map(|r| r.0).collect::<Vec<_>>().into(),
@@ -207,7 +211,7 @@ pub(crate) mod tests {
     }
 
     /// Time, line and sorted metadata of each entry.
-    pub(crate) fn plain(entries: &Entries) -> Vec<(i64, String, Vec<(String, String)>)> {
+    pub(crate) fn plain(entries: &Entries) -> Vec<OwnedRow> {
         (0..entries.len())
             .map(|row| {
                 let columns = entries.metadata.columns.iter();

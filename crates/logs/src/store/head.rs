@@ -338,11 +338,11 @@ fn pad(values: &mut StringBuilder, rows: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::entries::tests::plain;
+    use crate::store::entries::tests::{Row, plain};
     use crate::store::merge::merge_overlaps;
     use model::MatchOp;
 
-    fn push(head: &LogsHead, app: &str, rows: &[(i64, &str, &[(&str, &str)])]) {
+    fn push(head: &LogsHead, app: &str, rows: &[Row<'_>]) {
         let mut stream = StreamRows::new(Labels::from_pairs([("app", app)]));
         for (timestamp, line, metadata) in rows {
             stream.push(*timestamp, line);

@@ -182,7 +182,7 @@ fn merge_group(group: &mut Vec<(usize, Entries)>) -> Result<Entries, ArrowError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::entries::tests::{entries, plain};
+    use crate::store::entries::tests::{Row, entries, plain};
     use proptest::prelude::*;
 
     #[test]
@@ -205,10 +205,10 @@ mod tests {
             given in proptest::collection::vec(proptest::collection::vec((0i64..20, "[ab]", "[xy]?"), 1..8), 1..6)
         ) {
             let pieces: Vec<Entries> = given.iter().map(|rows| {
-                let rows: Vec<(i64, &str, Vec<(&str, &str)>)> = rows.iter().map(|(t, l, m)| {
-                    (*t, l.as_str(), if m.is_empty() { vec![] } else { vec![("m", m.as_str())] })
+                let pairs: Vec<[(&str, &str); 1]> = rows.iter().map(|(_, _, m)| [("m", m.as_str())]).collect();
+                let rows: Vec<Row<'_>> = rows.iter().zip(&pairs).map(|((t, l, m), pair)| {
+                    (*t, l.as_str(), if m.is_empty() { &[][..] } else { &pair[..] })
                 }).collect();
-                let rows: Vec<(i64, &str, &[(&str, &str)])> = rows.iter().map(|(t, l, m)| (*t, *l, &m[..])).collect();
                 merge(vec![entries(&rows)]).unwrap()
             }).collect();
             let all = plain(&merge(pieces.clone()).unwrap());

@@ -2,9 +2,9 @@
 
 use traceql::{MetricsAnswer, TraceResult, Value};
 use wire::tempo::{
-    AnyValue, ArrayValue, Exemplar, InstantSeries, KeyValue, MetadataMetrics, PartialStatus, QueryInstantResponse,
-    QueryRangeResponse, Sample, SearchMetrics, SearchResponse, ServiceStats, Span, SpanSet, TimeSeries,
-    TraceSearchMetadata, Value as Wire,
+    AnyValue, ArrayValue, Exemplar, InstantSeries, KeyValue, MetadataMetrics, PartialStatus,
+    QueryInstantResponse, QueryRangeResponse, Sample, SearchMetrics, SearchResponse, ServiceStats, Span,
+    SpanSet, TimeSeries, TraceSearchMetadata, Value as Wire,
 };
 
 use crate::scan::Cost;

@@ -4,8 +4,8 @@ use model::{TenantId, duration};
 use service::Failure;
 use traceql::{MetricsParams, SearchParams};
 use wire::tempo::{
-    QueryInstantResponse, QueryRangeResponse, SearchResponse, SearchTagValuesResponse, SearchTagValuesV2Response,
-    SearchTagsResponse, SearchTagsV2Response, SearchTagsV2Scope, TagValue,
+    QueryInstantResponse, QueryRangeResponse, SearchResponse, SearchTagValuesResponse,
+    SearchTagValuesV2Response, SearchTagsResponse, SearchTagsV2Response, SearchTagsV2Scope, TagValue,
 };
 
 use super::answer;
@@ -61,7 +61,11 @@ pub(crate) struct Metrics {
 }
 
 impl Querier {
-    pub(crate) async fn ask_search(&self, tenants: &[TenantId], ask: Search) -> Result<SearchResponse, Failure> {
+    pub(crate) async fn ask_search(
+        &self,
+        tenants: &[TenantId],
+        ask: Search,
+    ) -> Result<SearchResponse, Failure> {
         let limits = &self.config.query_frontend.search;
         if ask.query.is_some() && !ask.tags.is_empty() {
             return Err(Failure::invalid("invalid request: can't specify tags and q in the same query"));
@@ -69,7 +73,10 @@ impl Querier {
         let limit = match ask.limit {
             Some(0) => return Err(Failure::invalid("invalid limit: must be a positive number")),
             Some(n) if limits.max_result_limit > 0 && n > limits.max_result_limit => {
-                return Err(Failure::invalid(format!("limit {n} exceeds max limit {}", limits.max_result_limit)));
+                return Err(Failure::invalid(format!(
+                    "limit {n} exceeds max limit {}",
+                    limits.max_result_limit
+                )));
             }
             limit => limit.unwrap_or(limits.default_result_limit),
         };
@@ -100,7 +107,11 @@ impl Querier {
         Ok(answer::search(found, cost, !by_tags, pad))
     }
 
-    async fn names(&self, tenants: &[TenantId], ask: &Tags) -> Result<(TagNames, crate::scan::Cost), Failure> {
+    async fn names(
+        &self,
+        tenants: &[TenantId],
+        ask: &Tags,
+    ) -> Result<(TagNames, crate::scan::Cost), Failure> {
         const SCOPES: [&str; 9] =
             ["", "none", "resource", "span", "event", "link", "instrumentation", "trace", "intrinsic"];
         if !SCOPES.contains(&ask.of.as_str()) {
@@ -131,7 +142,11 @@ impl Querier {
         Ok(traceql::parse_lenient(query))
     }
 
-    pub(crate) async fn ask_tags(&self, tenants: &[TenantId], ask: Tags) -> Result<SearchTagsResponse, Failure> {
+    pub(crate) async fn ask_tags(
+        &self,
+        tenants: &[TenantId],
+        ask: Tags,
+    ) -> Result<SearchTagsResponse, Failure> {
         let (mut names, cost) = self.names(tenants, &ask).await?;
         if ask.of != "intrinsic" {
             names.remove("intrinsic");
@@ -143,7 +158,11 @@ impl Querier {
         })
     }
 
-    pub(crate) async fn ask_tags_v2(&self, tenants: &[TenantId], ask: Tags) -> Result<SearchTagsV2Response, Failure> {
+    pub(crate) async fn ask_tags_v2(
+        &self,
+        tenants: &[TenantId],
+        ask: Tags,
+    ) -> Result<SearchTagsV2Response, Failure> {
         let (names, cost) = self.names(tenants, &ask).await?;
         let scope = |(name, tags): (&str, std::collections::BTreeSet<String>)| SearchTagsV2Scope {
             name: name.to_owned(),
@@ -198,7 +217,11 @@ impl Querier {
         })
     }
 
-    pub(crate) async fn ask_range(&self, tenants: &[TenantId], ask: Metrics) -> Result<QueryRangeResponse, Failure> {
+    pub(crate) async fn ask_range(
+        &self,
+        tenants: &[TenantId],
+        ask: Metrics,
+    ) -> Result<QueryRangeResponse, Failure> {
         let max_series = self.max_series(&ask);
         let (found, cost) = self.count(tenants, ask, max_series).await?;
         Ok(answer::range(found, cost, max_series))
@@ -247,7 +270,8 @@ impl Querier {
                 )));
             }
         }
-        let exemplars = if ask.exemplars == 0 { limits.max_exemplars } else { ask.exemplars.min(limits.max_exemplars) };
+        let exemplars =
+            if ask.exemplars == 0 { limits.max_exemplars } else { ask.exemplars.min(limits.max_exemplars) };
         let params = MetricsParams {
             start,
             end,
@@ -308,10 +332,10 @@ fn query_of_tags(
     min_duration: Option<i64>,
     max_duration: Option<i64>,
 ) -> Result<String, Failure> {
-    if let (Some(min), Some(max)) = (min_duration, max_duration) {
-        if max < min {
-            return Err(Failure::invalid("invalid maxDuration: must be greater than minDuration"));
-        }
+    if let (Some(min), Some(max)) = (min_duration, max_duration)
+        && max < min
+    {
+        return Err(Failure::invalid("invalid maxDuration: must be greater than minDuration"));
     }
     let contains = |field: &str, value: &str| {
         format!("{field} =~ {}", quoted_text(&format!("(?s:.*){}(?s:.*)", escape(value))))
@@ -325,13 +349,18 @@ fn query_of_tags(
             ("root.service.name", _) => contains("rootServiceName", value),
             ("status.code", "ok" | "error" | "unset") => format!("status = {value}"),
             ("status.code", _) => {
-                return Err(Failure::invalid(format!("invalid tags: status.code must be unset, ok or error, not {value}")));
+                return Err(Failure::invalid(format!(
+                    "invalid tags: status.code must be unset, ok or error, not {value}"
+                )));
             }
             ("error", "true") => "status = error".to_owned(),
             _ => {
                 let name = quoted_name(name);
                 let mut forms = vec![format!(".{name} = {}", quoted_text(value))];
-                if value.parse::<i64>().is_ok() && !value.starts_with(['-', '+']) || value == "true" || value == "false" {
+                if value.parse::<i64>().is_ok() && !value.starts_with(['-', '+'])
+                    || value == "true"
+                    || value == "false"
+                {
                     forms.push(format!(".{name} = {value}"));
                 }
                 format!("({})", forms.join(" || "))
@@ -368,7 +397,8 @@ mod tests {
 
     #[test]
     fn tags_become_a_query_that_parses() {
-        let tags = [("service.name", "a.b\"c"), ("http.code", "200"), ("k-1", "x y"), ("status.code", "error")];
+        let tags =
+            [("service.name", "a.b\"c"), ("http.code", "200"), ("k-1", "x y"), ("status.code", "error")];
         let tags: Vec<_> = tags.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let text = query_of_tags(&tags, Some(1_500_000), None).unwrap();
         assert!(traceql::parse(&text).is_ok(), "{text}");

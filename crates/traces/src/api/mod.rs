@@ -54,7 +54,11 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/flush", any(flush))
         .layer(tower_http::compression::CompressionLayer::new().gzip(true))
         .with_state(api);
-    if prefix.is_empty() { routes } else { Router::new().nest(&format!("/{}", prefix.trim_start_matches('/')), routes) }
+    if prefix.is_empty() {
+        routes
+    } else {
+        Router::new().nest(&format!("/{}", prefix.trim_start_matches('/')), routes)
+    }
 }
 
 /// Ends a question that takes too long.
@@ -93,11 +97,11 @@ impl Api {
         let params = Params::of(uri);
         let seconds = |name| Ok::<_, Failure>(params.number::<i64>(name)?.filter(|n| *n != 0));
         let (start, end) = (seconds("start")?, seconds("end")?);
-        if let (Some(start), Some(end)) = (start, end) {
-            if end <= start {
-                let text = format!("http parameter start must be before end. received start={start} end={end}");
-                return Err(Failure::invalid(text));
-            }
+        if let (Some(start), Some(end)) = (start, end)
+            && end <= start
+        {
+            let text = format!("http parameter start must be before end. received start={start} end={end}");
+            return Err(Failure::invalid(text));
         }
         let nanos = |seconds: i64| seconds.saturating_mul(SECOND);
         let range = (start.map_or(i64::MIN, nanos), end.map_or(i64::MAX, nanos));
@@ -106,7 +110,12 @@ impl Api {
     }
 }
 
-async fn trace_v1(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap, uri: Uri) -> Result<Response, Failure> {
+async fn trace_v1(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Failure> {
     let found = api.trace(&id, &headers, &uri).await?;
     if found.is_cut {
         let max = api.querier.config.overrides.defaults.global.max_bytes_per_trace.get();
@@ -123,7 +132,12 @@ async fn trace_v1(State(api): State<Api>, Path(id): Path<String>, headers: Heade
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-async fn trace_v2(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap, uri: Uri) -> Result<Response, Failure> {
+async fn trace_v2(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Failure> {
     let found = api.trace(&id, &headers, &uri).await?;
     let max = api.querier.config.overrides.defaults.global.max_bytes_per_trace.get();
     let answer = TraceByIdResponse {
@@ -190,12 +204,22 @@ fn tag_of(path: &str) -> Result<String, Failure> {
     tag.map(str::to_owned).ok_or_else(|| Failure::not_found("404 page not found"))
 }
 
-async fn values(State(api): State<Api>, Path(path): Path<String>, headers: HeaderMap, uri: Uri) -> Result<Response, Failure> {
+async fn values(
+    State(api): State<Api>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Failure> {
     let (tenants, ask) = (api.tenants(&headers)?, api.tags(tag_of(&path)?, &uri)?);
     json(&within(QUERY_TIMEOUT, api.querier.ask_values(&tenants, ask)).await?)
 }
 
-async fn values_v2(State(api): State<Api>, Path(path): Path<String>, headers: HeaderMap, uri: Uri) -> Result<Response, Failure> {
+async fn values_v2(
+    State(api): State<Api>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Failure> {
     let (tenants, ask) = (api.tenants(&headers)?, api.tags(tag_of(&path)?, &uri)?);
     json(&within(QUERY_TIMEOUT, api.querier.ask_values_v2(&tenants, ask)).await?)
 }

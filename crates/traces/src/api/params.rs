@@ -48,7 +48,8 @@ impl Params {
 
     /// A Go duration, ns.
     pub(crate) fn go_duration(&self, name: &str) -> Result<Option<i64>, Failure> {
-        let parse = |text| duration::parse_go(text).map_err(|e| Failure::invalid(format!("invalid {name}: {e}")));
+        let parse =
+            |text| duration::parse_go(text).map_err(|e| Failure::invalid(format!("invalid {name}: {e}")));
         self.get(name).map(parse).transpose()
     }
 
@@ -56,7 +57,9 @@ impl Params {
         let parse = |text: &str| {
             parse_time(text).ok_or_else(|| {
                 let problem = format!("cannot parse {text:?} to a valid timestamp");
-                Failure::invalid(format!("error parsing date range: could not parse '{name}' parameter: {problem}"))
+                Failure::invalid(format!(
+                    "error parsing date range: could not parse '{name}' parameter: {problem}"
+                ))
             })
         };
         self.get(name).map(parse).transpose()
@@ -93,8 +96,9 @@ impl Params {
 
     fn since(&self) -> Result<Option<i64>, Failure> {
         let parse = |text: &str| {
-            duration::parse_prometheus(text)
-                .map_err(|e| Failure::invalid(format!("error parsing date range: could not parse 'since' parameter: {e}")))
+            duration::parse_prometheus(text).map_err(|e| {
+                Failure::invalid(format!("error parsing date range: could not parse 'since' parameter: {e}"))
+            })
         };
         self.get("since").map(parse).transpose()
     }
@@ -122,7 +126,10 @@ pub(crate) fn check_range(start: i64, end: i64, max: i64) -> Result<(), Failure>
     }
     if max > 0 && end.saturating_sub(start) > max {
         let max = duration::format_go(max);
-        return Err(Failure::invalid(format!("range specified by start and end exceeds {max}. {}", received())));
+        return Err(Failure::invalid(format!(
+            "range specified by start and end exceeds {max}. {}",
+            received()
+        )));
     }
     Ok(())
 }
@@ -177,7 +184,8 @@ pub(crate) fn parse_tags(text: &str) -> Result<Vec<(String, String)>, Failure> {
                 at += 1;
                 let rest = &text[at..];
                 if rest.starts_with('"') {
-                    let (value, length) = quoted(rest).ok_or_else(|| broken(at, "unterminated quoted value"))?;
+                    let (value, length) =
+                        quoted(rest).ok_or_else(|| broken(at, "unterminated quoted value"))?;
                     at += length;
                     value
                 } else {
@@ -244,7 +252,10 @@ mod tests {
             "error parsing date range: only one of start and end provided: must provide both or neither",
         );
         check("start=10&end=10", "http parameter start must be before end. received start=10 end=10");
-        check("start=1&end=700000", "range specified by start and end exceeds 168h0m0s. received start=1 end=700000");
+        check(
+            "start=1&end=700000",
+            "range specified by start and end exceeds 168h0m0s. received start=1 end=700000",
+        );
         assert!(params("start=x&end=1").range(0).unwrap_err().message().contains("could not parse 'start'"));
         assert_eq!(params("start=1&end=2").range(0).unwrap(), (SECOND, 2 * SECOND));
         let (start, end) = params("since=1h&start=5&end=6").range(0).unwrap();

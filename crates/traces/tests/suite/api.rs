@@ -54,7 +54,10 @@ async fn traces_by_id() {
     for (uri, message) in [
         ("/api/traces/12x", "trace IDs can only contain hex characters: invalid character 'x' at position 3"),
         (&*format!("/api/traces/{}", "1".repeat(33)), "trace IDs can't be larger than 128 bits"),
-        (&*format!("/api/traces/{id}?start=5&end=5"), "http parameter start must be before end. received start=5 end=5"),
+        (
+            &*format!("/api/traces/{id}?start=5&end=5"),
+            "http parameter start must be before end. received start=5 end=5",
+        ),
     ] {
         assert_eq!(service.get(uri).await, (StatusCode::BAD_REQUEST, Bytes::from(message)), "{uri}");
     }
@@ -99,11 +102,17 @@ async fn tags_of_any_spelling() {
     service.push("application/json", one_span(2, "plain", "x")).await;
     let values = |body: Bytes| -> Vec<String> {
         let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        json["tagValues"].as_array().unwrap().iter().map(|v| v["value"].as_str().unwrap().to_owned()).collect()
+        json["tagValues"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v["value"].as_str().unwrap().to_owned())
+            .collect()
     };
     for place in ["head", "blocks"] {
         let tag = "span.%22a%2Fb%20%5C%22%C3%BC%5C%22.c%22";
-        let (status, body) = service.get(&format!("/api/v2/search/tag/{tag}/values?tag=x&limit=9&{RANGE}")).await;
+        let (status, body) =
+            service.get(&format!("/api/v2/search/tag/{tag}/values?tag=x&limit=9&{RANGE}")).await;
         assert_eq!((status, values(body)), (StatusCode::OK, vec!["v 1".to_owned()]), "{place}");
         // An unfinished filter is no error, a finished one filters.
         let filtered = |q: &str| format!("/api/v2/search/tag/.plain/values?q={q}&{RANGE}");
@@ -140,7 +149,10 @@ async fn tenants_are_kept_apart() {
     assert_eq!(service.request(push("a", 1)).await.0, StatusCode::OK);
     assert_eq!(service.request(push("b", 2)).await.0, StatusCode::OK);
     let (status, body) = service.request(push("", 3)).await;
-    assert_eq!((status, text(&body)), (StatusCode::SERVICE_UNAVAILABLE, r#"{"code":14,"message":"no org id"}"#.to_owned()));
+    assert_eq!(
+        (status, text(&body)),
+        (StatusCode::SERVICE_UNAVAILABLE, r#"{"code":14,"message":"no org id"}"#.to_owned())
+    );
     assert_eq!(service.request(push("a|b", 3)).await.0, StatusCode::BAD_REQUEST);
     let search = format!("/api/search?q=%7B%7D&{RANGE}");
     for (tenant, traces) in [("a", 1), ("b", 1), ("c", 0), ("a|b", 2)] {
@@ -172,7 +184,8 @@ async fn bodies_in_every_encoding() {
         ("br", Vec::new(), 400),
     ];
     for (encoding, body, expect) in bodies {
-        let request = Request::builder().method("POST").uri("/v1/traces").header("Content-Type", "application/json");
+        let request =
+            Request::builder().method("POST").uri("/v1/traces").header("Content-Type", "application/json");
         let request = request.header("Content-Encoding", encoding).body(Body::from(body)).unwrap();
         let (status, answer) = service.request(request).await;
         assert_eq!(status.as_u16(), expect, "{encoding}: {answer:?}");
@@ -251,14 +264,16 @@ async fn grpc_on_real_ports() {
     let running = tokio::spawn(process.run());
 
     const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-    let span = wire::otlp::json::to_protobuf(wire::otlp::Signal::Traces, one_span(5, "a", "b").as_bytes()).unwrap();
+    let span =
+        wire::otlp::json::to_protobuf(wire::otlp::Signal::Traces, one_span(5, "a", "b").as_bytes()).unwrap();
     call(otlp_grpc, EXPORT, span, false).await.unwrap();
     let error = call(otlp_grpc, EXPORT, Bytes::from_static(b"\xff\xff"), false).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     let unknown = "/opentelemetry.proto.collector.trace.v1.TraceService/Nope";
     assert_eq!(call(otlp_grpc, unknown, Bytes::new(), false).await.unwrap_err().code(), Code::Unimplemented);
 
-    let ask = SearchRequest { query: "{}".into(), start: 1_699_999_000, end: 1_700_001_000, ..Default::default() };
+    let ask =
+        SearchRequest { query: "{}".into(), start: 1_699_999_000, end: 1_700_001_000, ..Default::default() };
     for port in [http, grpc] {
         let ask = Bytes::from(ask.encode_to_vec());
         let answer = call(port, "/tempopb.StreamingQuerier/Search", ask, true).await.unwrap();
@@ -266,12 +281,14 @@ async fn grpc_on_real_ports() {
         assert_eq!(answer.traces.len(), 1);
         assert_eq!(answer.traces[0].root_service_name, "shop");
     }
-    let ask = wire::tempo::SearchTagsRequest { start: 1_699_999_000, end: 1_700_001_000, ..Default::default() };
+    let ask =
+        wire::tempo::SearchTagsRequest { start: 1_699_999_000, end: 1_700_001_000, ..Default::default() };
     let ask = Bytes::from(ask.encode_to_vec());
     let answer = call(http, "/tempopb.StreamingQuerier/SearchTagsV2", ask, true).await.unwrap();
     assert_eq!(SearchTagsV2Response::decode(answer).unwrap().scopes.len(), 3);
     let bad = SearchRequest { query: "{".into(), ..Default::default() };
-    let error = call(grpc, "/tempopb.StreamingQuerier/Search", bad.encode_to_vec().into(), true).await.unwrap_err();
+    let error =
+        call(grpc, "/tempopb.StreamingQuerier/Search", bad.encode_to_vec().into(), true).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
 
     shutdown.begin("the test is over");

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
 use ::service::axum::body::Body;
+use base64::Engine;
 use http::Request;
 use serde::Deserialize;
 use serde_json::Value;
@@ -107,7 +107,8 @@ async fn recorded_answers() {
     let mut results = Vec::new();
     for place in ["head", "blocks"] {
         for case in &cases {
-            let shown = case.params.get("q").or(case.params.get("tags")).map(String::as_str).unwrap_or_default();
+            let shown =
+                case.params.get("q").or(case.params.get("tags")).map(String::as_str).unwrap_or_default();
             let id = format!("{place} {} {} {shown}", case.id, case.path);
             results.push((id, check(&service, case).await));
         }

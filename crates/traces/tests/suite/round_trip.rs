@@ -8,10 +8,10 @@ use opentelemetry_proto::tonic::common::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData, span};
-use prost::Message;
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use prost::Message;
 use traces::TracesHandle;
 
 use crate::service::Service;
@@ -49,21 +49,26 @@ fn id<const N: usize>() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn span() -> impl Strategy<Value = Span> {
-    let event = (any::<u64>(), "[a-z]{0,4}", attributes(), 0u32..3).prop_map(|(time_unix_nano, name, attributes, n)| {
-        span::Event { time_unix_nano, name, attributes, dropped_attributes_count: n }
-    });
-    let link = (prop_oneof![Just(vec![]), id::<16>()], id::<8>(), "[a-z]{0,3}", attributes(), 0u32..3).prop_map(
-        |(trace_id, span_id, trace_state, attributes, n)| span::Link {
+    let event = (any::<u64>(), "[a-z]{0,4}", attributes(), 0u32..3).prop_map(
+        |(time_unix_nano, name, attributes, n)| span::Event {
+            time_unix_nano,
+            name,
+            attributes,
+            dropped_attributes_count: n,
+        },
+    );
+    let link = (prop_oneof![Just(vec![]), id::<16>()], id::<8>(), "[a-z]{0,3}", attributes(), 0u32..3)
+        .prop_map(|(trace_id, span_id, trace_state, attributes, n)| span::Link {
             trace_id,
             span_id,
             trace_state,
             attributes,
             dropped_attributes_count: n,
             flags: n,
-        },
-    );
+        });
     let ids = (1u8..5, any::<[u8; 8]>(), of(id::<8>()));
-    let times = (prop_oneof![1_700_000_000_000_000_000u64..1_700_000_100_000_000_000, any::<u64>()], any::<u64>());
+    let times =
+        (prop_oneof![1_700_000_000_000_000_000u64..1_700_000_100_000_000_000, any::<u64>()], any::<u64>());
     let status = (0i32..3, "[a-z]{0,5}").prop_map(|(code, message)| Status { code, message });
     let rest = (attributes(), vec(event, 0..3), vec(link, 0..3), status, 0i32..6, 0u32..4);
     (ids, times, "[a-z ]{0,5}", rest).prop_map(|(ids, times, name, rest)| {
@@ -90,16 +95,21 @@ fn span() -> impl Strategy<Value = Span> {
 }
 
 fn requests() -> impl Strategy<Value = ExportTraceServiceRequest> {
-    let resource = (attributes(), 0u32..2)
-        .prop_map(|(attributes, n)| Resource { attributes, dropped_attributes_count: n, ..Resource::default() });
-    let scope = ("[a-z]{0,2}", "[0-9]{0,1}", attributes(), 0u32..2).prop_map(|(name, version, attributes, n)| {
-        InstrumentationScope { name, version, attributes, dropped_attributes_count: n }
+    let resource = (attributes(), 0u32..2).prop_map(|(attributes, n)| Resource {
+        attributes,
+        dropped_attributes_count: n,
+        ..Resource::default()
     });
+    let scope =
+        ("[a-z]{0,2}", "[0-9]{0,1}", attributes(), 0u32..2).prop_map(|(name, version, attributes, n)| {
+            InstrumentationScope { name, version, attributes, dropped_attributes_count: n }
+        });
     let scope_spans = (scope, vec(span(), 0..12), "[a-z]{0,1}")
         .prop_map(|(scope, spans, schema_url)| ScopeSpans { scope: Some(scope), spans, schema_url });
-    let resource_spans = (resource, vec(scope_spans, 0..3), "[a-z]{0,1}").prop_map(|(resource, scope_spans, url)| {
-        ResourceSpans { resource: Some(resource), scope_spans, schema_url: url }
-    });
+    let resource_spans =
+        (resource, vec(scope_spans, 0..3), "[a-z]{0,1}").prop_map(|(resource, scope_spans, url)| {
+            ResourceSpans { resource: Some(resource), scope_spans, schema_url: url }
+        });
     vec(resource_spans, 0..4).prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
 }
 
@@ -118,7 +128,11 @@ fn spans(parts: Vec<ResourceSpans>) -> Traces {
                     let text = |m: &[u8], url: &str| [m, url.as_bytes()].concat();
                     let resource = text(&surroundings.0.encode_to_vec(), &surroundings.1);
                     let scope = text(&scope_text.0.encode_to_vec(), &scope_text.1);
-                    found.entry(span.trace_id.clone()).or_default().push((span.encode_to_vec(), resource, scope));
+                    found.entry(span.trace_id.clone()).or_default().push((
+                        span.encode_to_vec(),
+                        resource,
+                        scope,
+                    ));
                 }
             }
         }
@@ -152,7 +166,9 @@ async fn check(requests: Vec<ExportTraceServiceRequest>) {
             assert_eq!(status, 200);
             let answer = TracesData::decode(body).unwrap();
             for resource in &answer.resource_spans {
-                assert!(resource.resource.is_some() && resource.scope_spans.iter().all(|s| s.scope.is_some()));
+                assert!(
+                    resource.resource.is_some() && resource.scope_spans.iter().all(|s| s.scope.is_some())
+                );
             }
             let got = self::spans(answer.resource_spans).into_values().next().unwrap();
             for (want, got) in spans.iter().zip(&got) {
