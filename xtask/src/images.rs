@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,7 +45,8 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         let binary_path = target_dir().join(folder).join(binary);
         assemble(context.path(), image, &binary_path)?;
         let name = format!("timberline/{image}:{}", options.tag);
-        status(Command::new("docker").args(["build", "--quiet", "--tag", &name]).arg(context.path()))?;
+        output(Command::new("docker").args(["build", "--quiet", "--tag", &name]).arg(context.path()))?;
+        eprintln!("built {name}");
     }
     Ok(())
 }
@@ -70,6 +72,7 @@ fn assemble(context: &Path, image: &str, binary: &Path) -> Result<()> {
     }
     fs::create_dir_all(context.join("data"))?;
     fs::create_dir_all(files.join("tmp"))?;
+    fs::set_permissions(files.join("tmp"), fs::Permissions::from_mode(0o1777))?;
     // The agent reads Docker's socket and log files, which belong to root.
     let user = if image == "agent" { "0:0" } else { USER };
     let mut dockerfile = format!(

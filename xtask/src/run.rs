@@ -68,8 +68,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// The workspace's files that git knows or would take, as paths from the root.
 pub(crate) fn files() -> Result<Vec<String>> {
-    let listed = output(
-        Command::new("git").current_dir(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]),
-    )?;
+    let listed = output(Command::new("git").current_dir(root()).args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]))?;
     Ok(listed.lines().filter(|f| root().join(f).is_file()).map(str::to_owned).collect())
 }

@@ -35,7 +35,8 @@ fn allowed() -> Result<BTreeMap<String, BTreeSet<String>>> {
     for line in text.lines().filter(|l| l.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         if let [krate, _, uses] = cells[..] {
-            let names = uses.split(',').map(|n| n.trim().trim_matches('`')).filter(|n| !n.is_empty() && *n != "–");
+            let names =
+                uses.split(',').map(|n| n.trim().trim_matches('`')).filter(|n| !n.is_empty() && *n != "–");
             table.insert(krate.trim_matches('`').to_owned(), names.map(str::to_owned).collect());
         }
     }
@@ -97,7 +98,9 @@ fn configs(faults: &mut Vec<String>) -> Result<()> {
         if !path.exists() {
             bail!("{} is not built: run `cargo build --workspace --bins` first", path.display());
         }
-        if let Err(error) = output(Command::new(path).current_dir(root()).args(["--check", "--config", config])) {
+        if let Err(error) =
+            output(Command::new(path).current_dir(root()).args(["--check", "--config", config]))
+        {
             faults.push(format!("{config}: {error}"));
         }
     }
@@ -134,7 +137,9 @@ fn prometheus_expressions(value: &serde_json::Value, prometheus: bool, out: &mut
             }
             map.values().for_each(|v| prometheus_expressions(v, prometheus, out));
         }
-        serde_json::Value::Array(list) => list.iter().for_each(|v| prometheus_expressions(v, prometheus, out)),
+        serde_json::Value::Array(list) => {
+            list.iter().for_each(|v| prometheus_expressions(v, prometheus, out))
+        }
         _ => {}
     }
 }

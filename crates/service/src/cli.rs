@@ -30,6 +30,9 @@ pub struct Cli {
     /// Print the effective configuration to standard error, and go on
     #[arg(long)]
     pub print_config_stderr: bool,
+    /// Print a table of all metrics, and exit
+    #[arg(long)]
+    pub print_metrics: bool,
     /// Ask this URL and exit: with 0 if it answers with success, else with 1 (health checks of containers)
     #[arg(long, value_name = "URL")]
     pub probe: Option<String>,

@@ -1,6 +1,9 @@
 //! The process's metrics registry (prometheus-client): crates register their metrics, `/metrics` writes them out.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -24,6 +27,8 @@ mod process;
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     requests: Arc<Mutex<HashMap<String, RequestSeconds>>>,
+    /// Help by name of all that was registered: families without a member are not in the text.
+    names: Arc<Mutex<BTreeMap<String, String>>>,
     prefix: String,
 }
 
@@ -52,7 +57,9 @@ impl Metrics {
 
     /// Adds a metric; keep a clone of it to count on. Help is written without a final period.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
-        self.registry.lock().register(format!("{}{name}", self.prefix), help, metric);
+        let name = format!("{}{name}", self.prefix);
+        self.names.lock().insert(name.clone(), help.to_owned());
+        self.registry.lock().register(name, help, metric);
     }
 
     /// Adds a source that is asked at every scrape (sizes of queues, ages). It names its metrics itself, in full.
@@ -81,6 +88,14 @@ impl Metrics {
             family
         });
         family.clone()
+    }
+
+    /// Name and help of every metric, as `# HELP` lines have them: names without the suffix of their kind.
+    pub fn describe(&self) -> BTreeMap<String, String> {
+        let text = self.text();
+        let help = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+        let found = help.map(|(name, help)| (name.to_owned(), help.trim_end_matches('.').to_owned()));
+        found.chain(self.names.lock().clone()).collect()
     }
 
     /// All metrics as text, ended by `# EOF`.

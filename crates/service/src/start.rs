@@ -76,7 +76,7 @@ where
     }
 }
 
-fn live<A, C: Config>(
+fn live<A: AsRef<Cli>, C: Config>(
     program: &Program,
     args: A,
     loaded: Loaded<C>,
@@ -103,7 +103,14 @@ fn live<A, C: Config>(
         let mut process = Process::new(program);
         process.set_grace(loaded.config.grace());
         process.set_log_level(guard.level());
+        let print_metrics = args.as_ref().print_metrics;
         build(args, loaded.config, &mut process).await?;
+        if print_metrics {
+            for (name, help) in process.metrics().describe() {
+                println!("| `{name}` | {help} |");
+            }
+            return Ok(());
+        }
         process.run().await.map_err(anyhow::Error::from)
     });
     if let Err(error) = &ended {

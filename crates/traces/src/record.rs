@@ -306,3 +306,79 @@ fn cut_text(text: &[u8], max: usize) -> &[u8] {
     let end = (0..=max).rev().find(|at| !is_inside(at)).unwrap_or_default();
     &text[..end.min(text.len())]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        let cut = |text: &str, max| String::from_utf8(cut_text(text.as_bytes(), max).to_vec()).unwrap();
+        assert_eq!(cut("abc", 5), "abc");
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abc", 2), "ab");
+        assert_eq!(cut("aéé", 2), "a");
+        assert_eq!(cut("aéé", 4), "aé");
+        assert_eq!(cut("世", 2), "");
+    }
+
+    #[test]
+    fn only_attributes_are_cut() {
+        let long = "x".repeat(20);
+        let attribute = |w: &mut Writer, field| {
+            w.message(field, |w| {
+                w.string(1, &long);
+                w.message(2, |w| w.string(1, &long));
+            });
+        };
+        let mut w = Writer::default();
+        w.message(1, |w| {
+            w.message(1, |w| attribute(w, 1));
+            w.message(2, |w| {
+                w.message(2, |w| {
+                    w.bytes(1, &[7; 16]);
+                    w.bytes(2, &[8; 8]);
+                    w.string(5, &long);
+                    w.fixed64(7, 5);
+                    w.fixed64(8, 9);
+                    attribute(w, 9);
+                });
+            });
+        });
+        let body = Bytes::from(w.finish());
+        let record = Record::decode(&body, 4).unwrap();
+        let row = record.rows[0];
+        assert_eq!((row.trace, row.span, row.start, row.end), (TraceId([7; 16]), SpanId([8; 8]), 5, 9));
+        let span = Span::parse(record.raw(&row)).unwrap();
+        let attributes: Vec<_> = span.attributes().iter().map(|a| (a.key, a.value.as_str())).collect();
+        assert_eq!((span.name, attributes), (&*long, vec![("xxxx", Some("xxxx"))]));
+        let resource = Resource::parse(&record.contexts[0].resource).unwrap();
+        assert_eq!(resource.attributes().get("xxxx"), Some(AnyValue::Str("xxxx")));
+        // Within the limit nothing is copied.
+        let whole = Record::decode(&body, 20).unwrap();
+        assert_eq!(whole.body.as_ptr(), body.as_ptr());
+    }
+
+    #[test]
+    fn ids_must_be_there() {
+        let body = |trace: &[u8], span: &[u8]| {
+            let mut w = Writer::default();
+            w.message(1, |w| {
+                w.message(2, |w| {
+                    w.message(2, |w| {
+                        w.bytes(1, trace);
+                        w.bytes(2, span);
+                    });
+                });
+            });
+            Record::decode(&w.finish().into(), 10).map(|r| r.spans()).map_err(|e| e.to_string())
+        };
+        assert_eq!(body(&[1; 16], &[1; 8]), Ok(1));
+        assert_eq!(body(&[1; 4], &[1; 8]), Err("trace ids must be 128 bit, received 32 bits".into()));
+        assert_eq!(body(&[0; 16], &[1; 8]), Err("trace ids must be 128 bit, received 0 bits".into()));
+        assert_eq!(
+            body(&[1; 16], &[]),
+            Err("span ids must be 64 bit and not all zero, received 0 bits".into())
+        );
+    }
+}

@@ -50,7 +50,11 @@ pub(crate) enum Failed {
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        (StatusCode::BAD_GATEWAY, self.to_string()).into_response()
+        let text = match self {
+            Failed::Refused { text, .. } => text,
+            Failed::NoAnswer(_) => "try again later".to_owned(),
+        };
+        (StatusCode::BAD_GATEWAY, text).into_response()
     }
 }
 

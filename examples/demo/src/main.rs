@@ -48,7 +48,9 @@ async fn main() -> anyhow::Result<()> {
 
     let routes = match role.as_str() {
         "frontend" => Router::new().route("/buy/{order}", get(sell)).with_state(Client::new(next()?)?),
-        "checkout" => Router::new().route("/checkout/{order}", get(check_out)).with_state(Client::new(next()?)?),
+        "checkout" => {
+            Router::new().route("/checkout/{order}", get(check_out)).with_state(Client::new(next()?)?)
+        }
         "payment" => Router::new().route("/pay/{order}", get(pay)),
         other => bail!("DEMO_ROLE={other}: use frontend, checkout or payment"),
     };

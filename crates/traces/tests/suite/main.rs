@@ -5,4 +5,5 @@ mod api;
 mod conformance;
 mod replay;
 mod round_trip;
+mod seams;
 mod service;

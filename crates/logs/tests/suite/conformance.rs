@@ -1,50 +1,15 @@
 //! Loki's recorded answers: from the head, and again from blocks.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
-
 use std::path::{Path, PathBuf};
 
 use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
 use http::{Request, StatusCode};
-use logs::{Config, Logs, LogsHandle};
 use serde::Deserialize;
 use serde_json::Value;
-use service::{CancellationToken, Metrics};
-use tower::ServiceExt as _;
 
-/// The service in this process, on a folder of its own.
-struct Running {
-    handle: LogsHandle,
-    cancel: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
-}
-
-impl Running {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.common.path_prefix = dir.path().display().to_string();
-        let logs = Logs::open(config, &Metrics::default()).await.unwrap();
-        let handle = logs.handle();
-        let cancel = CancellationToken::new();
-        let task = tokio::spawn(logs.into_tasks()(cancel.clone()));
-        Self { handle, cancel, task, _dir: dir }
-    }
-
-    async fn stop(self) {
-        self.cancel.cancel();
-        self.task.await.unwrap();
-    }
-}
-
-async fn send(router: &Router, request: Request<Body>) -> (StatusCode, Vec<u8>) {
-    let response = router.clone().oneshot(request).await.unwrap();
-    let status = response.status();
-    (status, axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec())
-}
+use crate::running::{Running, send};
 
 fn pending(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pending").join(name)
@@ -64,7 +29,8 @@ struct QueryCase {
 #[tokio::test(flavor = "multi_thread")]
 async fn queries() {
     let Some(cases) = testkit::recorded::json::<Vec<QueryCase>>("logs/cases.json") else { return };
-    let running = Running::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
     let router = running.handle.router();
     for (file, path) in [
         ("push.json", "/loki/api/v1/push"),
@@ -206,7 +172,8 @@ struct PushCase {
 #[tokio::test(flavor = "multi_thread")]
 async fn pushes() {
     let Some(cases) = testkit::recorded::json::<Vec<PushCase>>("push.json") else { return };
-    let running = Running::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
     let router = running.handle.router();
     let mut results = Vec::new();
     for case in cases.iter().filter(|c| c.kind == "logs") {

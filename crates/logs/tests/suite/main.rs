@@ -1,0 +1,7 @@
+//! The service as a whole, in this process: recorded answers, crashes, and rows spread over head and blocks.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
+
+mod conformance;
+mod crash;
+mod running;
+mod seams;
