@@ -30,6 +30,7 @@ impl From<ScanError> for Failure {
         match &error {
             ScanError::Eval(_) => Failure::invalid(error.to_string()),
             ScanError::Block(_) | ScanError::Arrow(_) | ScanError::Interrupted => {
+                tracing::error!(%error, "a query could not read what is stored");
                 Failure::internal(error.to_string())
             }
         }

@@ -27,6 +27,8 @@ pub struct Window {
     pub parts: Vec<Part>,
     /// How many rows the parts have.
     pub rows: u64,
+    /// Whether the parts meet in time, so that entries may be there twice and must be compared whole.
+    pub overlaps: bool,
 }
 
 /// A place with rows of a window, and maybe with others around them.
@@ -72,10 +74,15 @@ pub fn windows(
     let mut windows = Vec::new();
     for (labels, sources) in streams {
         for (first, last) in cuts(&sources, first, last, window_rows) {
-            let parts: Vec<Part> = sources.iter().filter_map(|source| source.part(first, last)).collect();
+            let (mut parts, mut bounds) = (Vec::new(), Vec::new());
+            for (part, bound) in sources.iter().filter_map(|source| source.part(first, last)) {
+                parts.push(part);
+                bounds.push(bound);
+            }
             if !parts.is_empty() {
                 let rows = parts.iter().map(Part::rows).sum();
-                windows.push(Window { labels: labels.clone(), first, last, parts, rows });
+                let overlaps = meet(bounds);
+                windows.push(Window { labels: labels.clone(), first, last, parts, rows, overlaps });
             }
         }
     }
@@ -92,17 +99,25 @@ impl Part {
 }
 
 impl Source<'_> {
-    fn part(&self, first: i64, last: i64) -> Option<Part> {
-        match self {
+    /// The rows that may lie in a window, and between which times they do.
+    fn part(&self, first: i64, last: i64) -> Option<(Part, (i64, i64))> {
+        let (part, from, to) = match self {
             Self::Block(block, stream) => {
                 let rows = stream.rows_within(first, last);
-                (!rows.is_empty()).then_some(Part::Block { block: *block, rows })
+                let mut parts = stream.parts.iter().filter(|p| p.first <= last && p.last >= first);
+                let from = parts.next()?;
+                let to = parts.next_back().unwrap_or(from);
+                (Part::Block { block: *block, rows }, from.first, to.last)
             }
             Self::Memory(chunk) => {
-                let meets = chunk.entries.first() <= last && chunk.entries.last() >= first;
-                meets.then(|| Part::Memory(chunk.clone()))
+                let (from, to) = (chunk.entries.first(), chunk.entries.last());
+                if from > last || to < first {
+                    return None;
+                }
+                (Part::Memory(chunk.clone()), from, to)
             }
-        }
+        };
+        Some((part, (from.max(first), to.min(last))))
     }
 
     /// First time and number of rows of each piece that meets the range.
@@ -115,6 +130,12 @@ impl Source<'_> {
             Self::Memory(chunk) => out.push((chunk.entries.first(), chunk.entries.len() as u64)),
         }
     }
+}
+
+/// Whether two of the intervals have an instant in common.
+fn meet(mut bounds: Vec<(i64, i64)>) -> bool {
+    bounds.sort_unstable();
+    bounds.windows(2).any(|w| w[1].0 <= w[0].1)
 }
 
 /// Cuts a range where pieces begin, so that each cut holds about `rows` rows.

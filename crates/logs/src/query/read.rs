@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_schema::ArrowError;
 use block::RowRanges;
 use futures::{StreamExt, TryStreamExt};
-use logql::{EntryBatch, Needs};
+use logql::{EntryBatch, MetadataNeeds, Needs};
 use service::Failure;
 
 use crate::query::plan::{Part, Window};
@@ -23,7 +23,8 @@ const READ_CONCURRENCY: usize = 4;
 /// Windows with all their rows in memory; what is left to do is CPU work.
 pub struct Loaded {
     windows: Vec<Window>,
-    blocks: BTreeMap<usize, BlockRows>,
+    /// By the place of the block, and whether all columns were read.
+    blocks: BTreeMap<(usize, bool), BlockRows>,
 }
 
 /// Rows of a block: the ranges asked for, and the rows in their order.
@@ -34,16 +35,21 @@ struct BlockRows {
 
 /// Reads what the windows need out of blocks.
 pub async fn load(view: &View, windows: Vec<Window>, needs: &Needs) -> Result<Loaded, Failure> {
-    let mut wanted: BTreeMap<usize, Vec<Range<u64>>> = BTreeMap::new();
-    for part in windows.iter().flat_map(|w| &w.parts) {
-        if let Part::Block { block, rows } = part {
-            wanted.entry(*block).or_default().push(rows.clone());
+    let mut wanted: BTreeMap<(usize, bool), Vec<Range<u64>>> = BTreeMap::new();
+    for window in &windows {
+        for part in &window.parts {
+            if let Part::Block { block, rows } = part {
+                wanted.entry((*block, window.overlaps)).or_default().push(rows.clone());
+            }
         }
     }
+    // To tell entries apart takes all of them.
+    let everything = Needs { lines: true, metadata: MetadataNeeds::All, needles: Vec::new() };
+    let everything = &everything;
     let reads = wanted.into_iter().map(async |(at, ranges)| {
         let ranges: RowRanges = ranges.into_iter().collect();
-        let block = &view.blocks[at];
-        let projection = Projection::new(block.index(), needs);
+        let block = &view.blocks[at.0];
+        let projection = Projection::new(block.index(), if at.1 { everything } else { needs });
         let columns: Vec<&str> = projection.columns.iter().map(String::as_str).collect();
         let batches = block.read(&columns, &ranges).await.map_err(block_failure)?;
         let batches = batches.iter().map(entries).collect::<Result<Vec<_>, _>>().map_err(arrow_failure)?;
@@ -67,21 +73,21 @@ impl Loaded {
     ) -> impl Iterator<Item = Result<Vec<EntryBatch>, ArrowError>> {
         let blocks = self.blocks;
         self.windows.into_iter().map(move |window| {
-            let mut pieces = Vec::with_capacity(window.parts.len());
+            let mut sources: Vec<Vec<Entries>> = Vec::with_capacity(window.parts.len());
             for part in &window.parts {
-                let before = pieces.len();
-                match part {
-                    Part::Memory(chunk) => pieces.push(chunk.entries.within(window.first, window.last)),
+                let pieces: Vec<Entries> = match part {
+                    Part::Memory(chunk) => vec![chunk.entries.within(window.first, window.last)],
                     Part::Block { block, rows } => {
-                        if let Some(read) = blocks.get(block) {
-                            pieces.extend(read.slice(rows).map(|p| p.within(window.first, window.last)));
-                        }
+                        let read = blocks.get(&(*block, window.overlaps));
+                        let pieces = read.into_iter().flat_map(|read| read.slice(rows));
+                        pieces.map(|p| p.within(window.first, window.last)).collect()
                     }
-                }
-                pieces[before..].iter().for_each(|p| stats.read(p, matches!(part, Part::Memory(_))));
+                };
+                pieces.iter().for_each(|p| stats.read(p, matches!(part, Part::Memory(_))));
+                sources.push(pieces);
             }
-            let rows: usize = pieces.iter().map(Entries::len).sum();
-            let merged = merge_overlaps(pieces)?;
+            let rows: usize = sources.iter().flatten().map(Entries::len).sum();
+            let merged = merge_overlaps(sources)?;
             let left: usize = merged.iter().map(Entries::len).sum();
             QueryStats::add(&stats.duplicates, (rows - left) as u64);
             QueryStats::add(&stats.chunks_read, 1);

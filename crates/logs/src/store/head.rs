@@ -354,7 +354,8 @@ mod tests {
     fn all(head: &LogsHead, app: &str, first: i64, last: i64) -> Vec<String> {
         let matcher = Matcher::new("app", MatchOp::Equal, app).unwrap();
         let selected = head.select(&[matcher], first, last).unwrap();
-        let pieces = selected.iter().flat_map(|s| &s.chunks).map(|c| c.entries.within(first, last)).collect();
+        let pieces =
+            selected.iter().flat_map(|s| &s.chunks).map(|c| vec![c.entries.within(first, last)]).collect();
         let merged = merge_overlaps(pieces).unwrap();
         merged.iter().flat_map(plain).map(|(t, l, m)| format!("{t} {l} {m:?}")).collect()
     }

@@ -16,6 +16,9 @@ use crate::store::entries::{Entries, map_builder, relayout, rest_pairs};
 
 /// Merges pieces (in order of arrival, each in any order of time) into one ascending piece without duplicates.
 pub fn merge(mut pieces: Vec<Entries>) -> Result<Entries, ArrowError> {
+    if pieces.iter().any(|p| p.lines.len() != p.len()) {
+        return Err(ArrowError::InvalidArgumentError("rows are merged without their lines".to_owned()));
+    }
     if pieces.len() == 1 && strictly_ascending(&pieces[0]) {
         return Ok(pieces.remove(0));
     }
@@ -77,9 +80,7 @@ fn drop_duplicates(pieces: &[Entries], order: &mut Vec<(i64, u32, u32)>) {
 
 fn fingerprint(entries: &Entries, row: usize) -> u64 {
     let mut hash = Xxh3Default::new();
-    if !entries.lines.is_empty() {
-        hash.update(entries.lines.value(row).as_bytes());
-    }
+    hash.update(entries.lines.value(row).as_bytes());
     for (_, values) in &entries.metadata.columns {
         if values.is_valid(row) {
             hash.update(values.value(row).as_bytes());
@@ -92,8 +93,7 @@ fn fingerprint(entries: &Entries, row: usize) -> u64 {
 /// Whether two rows of aligned pieces hold the same line and metadata.
 fn equal((a, i): (&Entries, usize), (b, j): (&Entries, usize)) -> bool {
     let value = |values: &StringArray, row: usize| values.is_valid(row).then(|| values.value(row).to_owned());
-    let lines = a.lines.is_empty() || a.lines.value(i) == b.lines.value(j);
-    lines
+    a.lines.value(i) == b.lines.value(j)
         && a.metadata
             .columns
             .iter()
@@ -113,11 +113,7 @@ fn take(pieces: &[Entries], order: &[(i64, u32, u32)]) -> Result<Entries, ArrowE
         order.iter().map(|&(_, piece, row)| (piece as usize, row as usize)).collect();
     let strings =
         |arrays: Vec<&dyn Array>| interleave(&arrays, &rows).map(|array| StringArray::from(array.to_data()));
-    let lines = if pieces.iter().all(|p| p.lines.is_empty()) {
-        StringArray::new_null(0)
-    } else {
-        strings(pieces.iter().map(|p| &p.lines as &dyn Array).collect())?
-    };
+    let lines = strings(pieces.iter().map(|p| &p.lines as &dyn Array).collect())?;
     let names = pieces.first().map(|p| p.metadata.columns.as_slice()).unwrap_or_default();
     let columns = names.iter().enumerate().map(|(i, (name, _))| {
         let values = strings(pieces.iter().map(|p| &p.metadata.columns[i].1 as &dyn Array).collect())?;
@@ -147,36 +143,39 @@ pub(crate) fn empty_maps(rows: usize) -> Result<MapArray, ArrowError> {
     Ok(map.finish())
 }
 
-/// Merges ascending pieces, each without duplicates, only where they meet in time; the result ascends piece by piece.
-pub fn merge_overlaps(mut pieces: Vec<Entries>) -> Result<Vec<Entries>, ArrowError> {
-    pieces.retain(|p| !p.is_empty());
-    if pieces.windows(2).all(|w| w[0].last() < w[1].first()) {
-        return Ok(pieces);
-    }
-    // The sort is stable: within a group below, equal first times stay in order of arrival, and a group of more than one is
-    // put back into that order.
-    let mut pieces: Vec<(usize, Entries)> = pieces.into_iter().enumerate().collect();
-    pieces.sort_by_key(|(_, p)| p.first());
+/// Brings sources into order: each is a list of ascending pieces without duplicates, in itself and among them. Sources that
+/// do not meet in time are taken as they are; those that do are merged, for which their lines and all metadata must be there.
+pub fn merge_overlaps(mut sources: Vec<Vec<Entries>>) -> Result<Vec<Entries>, ArrowError> {
+    sources.iter_mut().for_each(|pieces| pieces.retain(|p| !p.is_empty()));
+    // Arrival is kept beside each source: where sources are merged it decides the order of equal times.
+    let mut sources: Vec<(usize, Vec<Entries>)> =
+        sources.into_iter().enumerate().filter(|(_, s)| !s.is_empty()).collect();
+    sources.sort_by_key(|(_, pieces)| pieces[0].first());
     let mut out = Vec::new();
-    let mut group: Vec<(usize, Entries)> = Vec::new();
+    let mut group: Vec<(usize, Vec<Entries>)> = Vec::new();
     let mut end = i64::MIN;
-    for (arrival, piece) in pieces {
-        if !group.is_empty() && piece.first() > end {
-            out.push(merge_group(&mut group)?);
+    for (arrival, pieces) in sources {
+        if !group.is_empty() && pieces[0].first() > end {
+            merge_group(&mut group, &mut out)?;
+            end = i64::MIN;
         }
-        end = if group.is_empty() { piece.last() } else { end.max(piece.last()) };
-        group.push((arrival, piece));
+        end = end.max(pieces[pieces.len() - 1].last());
+        group.push((arrival, pieces));
     }
-    if !group.is_empty() {
-        out.push(merge_group(&mut group)?);
-    }
+    merge_group(&mut group, &mut out)?;
     Ok(out)
 }
 
-fn merge_group(group: &mut Vec<(usize, Entries)>) -> Result<Entries, ArrowError> {
+fn merge_group(group: &mut Vec<(usize, Vec<Entries>)>, out: &mut Vec<Entries>) -> Result<(), ArrowError> {
     group.sort_by_key(|(arrival, _)| *arrival);
-    let mut pieces: Vec<Entries> = group.drain(..).map(|(_, piece)| piece).collect();
-    if pieces.len() == 1 { Ok(pieces.remove(0)) } else { merge(pieces) }
+    let is_one = group.len() == 1;
+    let pieces = group.drain(..).flat_map(|(_, pieces)| pieces).collect::<Vec<_>>();
+    if is_one {
+        out.extend(pieces);
+    } else if !pieces.is_empty() {
+        out.push(merge(pieces)?);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -212,7 +211,7 @@ mod tests {
                 merge(vec![entries(&rows)]).unwrap()
             }).collect();
             let all = plain(&merge(pieces.clone()).unwrap());
-            let parts: Vec<_> = merge_overlaps(pieces).unwrap().iter().flat_map(plain).collect();
+            let parts: Vec<_> = merge_overlaps(pieces.into_iter().map(|p| vec![p]).collect()).unwrap().iter().flat_map(plain).collect();
             prop_assert_eq!(&parts, &all);
             let mut unique: Vec<_> = all.clone();
             unique.sort();

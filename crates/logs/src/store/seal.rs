@@ -32,7 +32,7 @@ struct SealStream {
 pub(crate) fn seal(head: &LogsHead) -> Result<Vec<SealedBlock>, SealError> {
     let mut streams = Vec::new();
     for selection in head.select(&[], i64::MIN, i64::MAX)? {
-        let pieces = merge_overlaps(selection.chunks.iter().map(|c| c.entries.clone()).collect())?;
+        let pieces = merge_overlaps(selection.chunks.iter().map(|c| vec![c.entries.clone()]).collect())?;
         streams.push(SealStream { labels: selection.labels, pieces });
     }
     if streams.is_empty() {

@@ -1,3 +1,5 @@
+//! Reading, writing and zones, beyond what the recorded answers cover.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Syntax, matching and hints, beyond what the recorded answers cover.
+
 use proptest::prelude::*;
 
 use super::*;
