@@ -50,5 +50,7 @@ ENTRYPOINT ["/usr/bin/timberline-demo"]
 
 FROM base AS timberline
 COPY --from=build /out/bin/timberline /usr/bin/
+COPY compose/timberline.yaml /etc/timberline/config.yaml
 USER 10001:10001
 ENTRYPOINT ["/usr/bin/timberline"]
+CMD ["--config", "/etc/timberline/config.yaml"]

@@ -1,8 +1,10 @@
-//! The whole system, split into four processes or as one, with the shipped configurations on loopback and a folder of its own.
+//! The whole system, split into four processes or as one, with the shipped configurations on loopback and in a temporary
+//! folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::port;
 
@@ -21,75 +23,85 @@ pub(crate) struct Fleet {
     pub(crate) otlp_http: String,
     /// The router's page of metrics.
     pub(crate) router_metrics: String,
-    /// Its processes, the ones that send first.
+    /// Its processes, those that send before those that take.
     pub(crate) services: Vec<Service>,
     // Goes last: the processes work in it.
     _folder: TempDir,
 }
 
-/// The places where a fleet listens.
-struct Ports {
-    logs: u16,
-    traces: u16,
-    traces_otlp: u16,
+impl Fleet {
+    /// Agent, router, logs and traces, each in a process of its own with its file of `compose/`, so with tail sampling. `jobs`
+    /// are the agent's `scrape_configs`.
+    pub(crate) fn split(jobs: &Value) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path();
+        let (logs_port, traces_port, spans) = (port::free(), port::free(), port::free());
+        let logs = logs(logs_port, path)?.started()?;
+        let traces = traces(traces_port, spans, port::free(), path)?.started()?;
+        let router = Router::new();
+        let mut config = router.config();
+        config["processors"] = json!({"tail_sampling": {"decision_wait": "2s"}});
+        config["exporters"] = json!({
+            "otlp/traces": {"endpoint": local(spans)},
+            "otlphttp/logs": {"endpoint": format!("{}/otlp", url(logs_port))},
+        });
+        let agent = agent(port::free(), logs_port, jobs, path)?.started()?;
+        let ready = router.ready();
+        let sender =
+            Service::new("timberline-router", "router.yaml", &config, path, ready)?.started()?;
+        Ok(router.fleet(logs_port, traces_port, vec![agent, sender, traces, logs], folder))
+    }
+
+    /// All in one process, every trace kept.
+    pub(crate) fn all_in_one(jobs: &Value) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path();
+        let (logs, traces, router) = (port::free(), port::free(), Router::new());
+        let config = json!({
+            "logs": {"server": server(logs)},
+            "traces": {"server": server(traces)},
+            "router": router.config(),
+            "agent": agent_config(port::free(), jobs, path),
+        });
+        let service = Service::new("timberline", "timberline.yaml", &config, path, format!("{}/ready", url(logs)))?;
+        let data = path.join("data").display().to_string();
+        let service = service.arg("--data").arg(data).started()?;
+        Ok(router.fleet(logs, traces, vec![service], folder))
+    }
+}
+
+/// Where a router listens.
+struct Router {
     grpc: u16,
     http: u16,
     health: u16,
     metrics: u16,
-    agent: u16,
 }
 
-impl Ports {
-    fn free() -> Self {
-        let free = port::free;
-        let (logs, traces, traces_otlp, agent) = (free(), free(), free(), free());
-        Self { logs, traces, traces_otlp, grpc: free(), http: free(), health: free(), metrics: free(), agent }
+impl Router {
+    fn new() -> Self {
+        Self { grpc: port::free(), http: port::free(), health: port::free(), metrics: port::free() }
     }
 
-    /// What is laid over the log store's configuration.
-    fn logs(&self, folder: &Path) -> String {
-        let server = server(self.logs);
-        format!("server: {server}\ncommon: {{path_prefix: {}}}\n", folder.join("logs").display())
+    fn config(&self) -> Value {
+        let reader = json!({"host": "127.0.0.1", "port": self.metrics});
+        json!({
+            "extensions": {"health_check": {"endpoint": local(self.health)}},
+            "receivers": {"otlp": otlp(self.grpc, self.http)},
+            "service": {"telemetry": {"metrics": {"readers": [{"pull": {"exporter": {"prometheus": reader}}}]}}},
+        })
     }
 
-    /// What is laid over the trace store's configuration.
-    fn traces(&self, folder: &Path) -> String {
-        let (wal, blocks) = (folder.join("traces/wal"), folder.join("traces/blocks"));
-        format!(
-            "server: {}\n\
-             distributor: {{receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{}'}}, http: {{endpoint: '127.0.0.1:0'}}}}}}}}}}\n\
-             storage: {{trace: {{wal: {{path: {}}}, local: {{path: {}}}}}}}\n",
-            server(self.traces),
-            self.traces_otlp,
-            wal.display(),
-            blocks.display()
-        )
+    fn ready(&self) -> String {
+        url(self.health)
     }
 
-    /// What is laid over the router's configuration, but for its exporters.
-    fn router(&self) -> String {
-        format!(
-            "extensions: {{health_check: {{endpoint: '127.0.0.1:{}'}}}}\n\
-             receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{}'}}, http: {{endpoint: '127.0.0.1:{}'}}}}}}}}\n",
-            self.health, self.grpc, self.http,
-        ) + &telemetry(self.metrics)
-    }
-
-    /// What is laid over the agent's configuration, but for where lines go.
-    fn agent(&self, folder: &Path, jobs: &str) -> String {
-        format!(
-            "server: {}\npositions: {{filename: {}, sync_period: 100ms}}\ntarget_config: {{sync_period: 100ms}}\n{jobs}",
-            server(self.agent),
-            folder.join("positions.yaml").display()
-        )
-    }
-
-    fn fleet(&self, services: Vec<Service>, folder: TempDir) -> Fleet {
+    fn fleet(&self, logs: u16, traces: u16, services: Vec<Service>, folder: TempDir) -> Fleet {
         Fleet {
-            loki: Loki(url(self.logs)),
-            tempo: Tempo(url(self.traces)),
-            otlp_grpc: format!("127.0.0.1:{}", self.grpc),
-            otlp_http: format!("127.0.0.1:{}", self.http),
+            loki: Loki(url(logs)),
+            tempo: Tempo(url(traces)),
+            otlp_grpc: local(self.grpc),
+            otlp_http: local(self.http),
             router_metrics: format!("{}/metrics", url(self.metrics)),
             services,
             _folder: folder,
@@ -97,51 +109,71 @@ impl Ports {
     }
 }
 
-impl Fleet {
-    /// Agent, router, logs and traces, each in a process of its own with its file of `compose/`, so with tail sampling. `jobs`
-    /// is the agent's `scrape_configs`.
-    pub(crate) fn split(jobs: &str) -> Result<Self> {
-        let (folder, ports) = (tempfile::tempdir()?, Ports::free());
-        let path = folder.path();
-        let logs = logs(ports.logs, &ports.logs(path), path)?.started()?;
-        let ready = ready(ports.traces);
-        let traces = Service::new("timberline-traces", Some("traces.yaml"), &ports.traces(path), path, ready)?.started()?;
-        let router = ports.router()
-            + &format!(
-                "processors: {{tail_sampling: {{decision_wait: 2s}}}}\n\
-                 exporters: {{otlp/traces: {{endpoint: '127.0.0.1:{}'}}, otlphttp/logs: {{endpoint: '{}/otlp'}}}}\n",
-                ports.traces_otlp,
-                url(ports.logs)
-            );
-        let health = url(ports.health);
-        let router = Service::new("timberline-router", Some("router.yaml"), &router, path, health)?.started()?;
-        let agent = agent(ports.agent, &ports.agent(path, &(client(ports.logs) + jobs)), path)?.started()?;
-        Ok(ports.fleet(vec![agent, router, logs, traces], folder))
-    }
+/// The log store on this port, with the shipped configuration.
+pub(crate) fn logs(port: u16, folder: &Path) -> Result<Service> {
+    logs_with(port, folder, json!({}))
+}
 
-    /// All in one process, every trace kept.
-    pub(crate) fn all_in_one(jobs: &str) -> Result<Self> {
-        let (folder, ports) = (tempfile::tempdir()?, Ports::free());
-        let path = folder.path();
-        let router = format!(
-            "{}exporters: {{embedded: }}\n\
-             service:\n  \
-               extensions: [health_check]\n  \
-               pipelines:\n    \
-                 traces: {{receivers: [otlp], exporters: [embedded]}}\n    \
-                 logs: {{receivers: [otlp], exporters: [embedded]}}\n{}",
-            ports.router().replace(&telemetry(ports.metrics), ""),
-            indent(&telemetry(ports.metrics).replace("service:\n", ""))
-        );
-        let sections = [
-            ("logs", format!("server: {}\n", server(ports.logs))),
-            ("traces", format!("server: {}\n", server(ports.traces))),
-            ("router", router),
-            ("agent", ports.agent(path, jobs)),
-        ];
-        let sections = sections.map(|(name, section)| format!("{name}:\n{}", indent(&section)));
-        let service = Service::new("timberline", None, &sections.concat(), path, ready(ports.logs))?;
-        let service = service.arg("--data").arg(path.join("data").display().to_string()).started()?;
-        Ok(ports.fleet(vec![service], folder))
-    }
+/// The log store with more settings.
+pub(crate) fn logs_with(port: u16, folder: &Path, mut settings: Value) -> Result<Service> {
+    settings["server"] = server(port);
+    settings["common"] = json!({"path_prefix": folder.join("logs")});
+    Service::new("timberline-logs", "logs.yaml", &settings, folder, format!("{}/ready", url(port)))
+}
+
+/// The trace store on this port, with the shipped configuration; spans come in on the others.
+pub(crate) fn traces(port: u16, grpc: u16, http: u16, folder: &Path) -> Result<Service> {
+    traces_with(port, grpc, http, folder, json!({}))
+}
+
+/// The trace store with more settings.
+pub(crate) fn traces_with(
+    port: u16,
+    grpc: u16,
+    http: u16,
+    folder: &Path,
+    mut settings: Value,
+) -> Result<Service> {
+    let (wal, blocks) = (folder.join("traces/wal"), folder.join("traces/blocks"));
+    settings["server"] = server(port);
+    settings["distributor"] = json!({"receivers": {"otlp": otlp(grpc, http)}});
+    settings["storage"] = json!({"trace": {"wal": {"path": wal}, "local": {"path": blocks}}});
+    Service::new("timberline-traces", "traces.yaml", &settings, folder, format!("{}/ready", url(port)))
+}
+
+/// The agent on this port, sending to a log store.
+pub(crate) fn agent(port: u16, logs: u16, jobs: &Value, folder: &Path) -> Result<Service> {
+    let mut config = agent_config(port, jobs, folder);
+    let backoff = json!({"min_period": "50ms", "max_period": "200ms"});
+    let push = format!("{}/loki/api/v1/push", url(logs));
+    config["clients"] = json!([{"url": push, "batchwait": "100ms", "backoff_config": backoff}]);
+    Service::new("timberline-agent", "agent.yaml", &config, folder, format!("{}/ready", url(port)))
+}
+
+fn agent_config(port: u16, jobs: &Value, folder: &Path) -> Value {
+    json!({
+        "server": server(port),
+        "positions": {"filename": folder.join("positions.yaml"), "sync_period": "100ms"},
+        "target_config": {"sync_period": "100ms"},
+        "scrape_configs": jobs,
+        "clients": [{"url":"http://127.0.0.1:1/", "batchwait":"100ms"}], // TEMPORARY
+    })
+}
+
+fn server(port: u16) -> Value {
+    json!({"http_listen_address": "127.0.0.1", "http_listen_port": port, "grpc_listen_port": 0})
+}
+
+fn otlp(grpc: u16, http: u16) -> Value {
+    json!({"protocols": {"grpc": {"endpoint": local(grpc)}, "http": {"endpoint": local(http)}}})
+}
+
+/// `host:port` on this machine.
+pub(crate) fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// The URL of a port on this machine.
+pub(crate) fn url(port: u16) -> String {
+    format!("http://{}", local(port))
 }

@@ -8,9 +8,9 @@ mod clients;
 #[cfg(test)]
 mod configs;
 #[cfg(test)]
-mod crash;
+mod containers;
 #[cfg(test)]
-mod crash_signals;
+mod crash;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]

@@ -46,10 +46,15 @@ pub(crate) struct Line {
 pub(crate) struct Loki(pub(crate) String);
 
 impl Loki {
-    /// All lines of a log query with start ≤ time < end, in order of time.
+    /// Lines of a log query with start ≤ time < end, in order of time, as many as Loki's default limit lets through.
     pub(crate) fn lines(&self, query: &str, start: i64, end: i64) -> Result<Vec<Line>> {
+        self.lines_up_to(5000, query, start, end)
+    }
+
+    /// As [`lines`](Self::lines), up to a limit that the store was told to allow.
+    pub(crate) fn lines_up_to(&self, limit: u64, query: &str, start: i64, end: i64) -> Result<Vec<Line>> {
         let url = format!(
-            "{}/loki/api/v1/query_range?query={}&start={start}&end={end}&limit=5000&direction=forward",
+            "{}/loki/api/v1/query_range?query={}&start={start}&end={end}&limit={limit}&direction=forward",
             self.0,
             escape(query)
         );
@@ -58,7 +63,9 @@ impl Loki {
         ensure!(answer["data"]["resultType"] == "streams", "not streams: {answer}");
         let map = |value: &Value| -> BTreeMap<String, String> {
             let members = value.as_object().into_iter().flatten();
-            members.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+            members
+                .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+                .collect()
         };
         let mut lines = Vec::new();
         for stream in array(&answer["data"]["result"])? {
@@ -117,8 +124,8 @@ impl Tempo {
         let answer = json(format!("{}/api/v2/traces/{id}", self.0))?;
         let mut spans = Vec::new();
         for resource in answer["trace"]["resourceSpans"].as_array().into_iter().flatten() {
-            let attributes = array(&resource["resource"]["attributes"])?;
-            let service = attributes.iter().find(|a| a["key"] == "service.name");
+            let mut attributes = resource["resource"]["attributes"].as_array().into_iter().flatten();
+            let service = attributes.find(|a| a["key"] == "service.name");
             let service = service.and_then(|a| a["value"]["stringValue"].as_str()).unwrap_or_default();
             for scope in array(&resource["scopeSpans"])? {
                 for span in array(&scope["spans"])? {
@@ -135,7 +142,11 @@ impl Tempo {
     pub(crate) fn trace_protobuf(&self, id: &str) -> Result<Vec<(String, String)>> {
         let request = Request::new("GET", format!("{}/api/v2/traces/{id}", self.0));
         let answer = request.header("accept", "application/protobuf").send()?.ok()?;
-        ensure!(answer.header("content-type") == Some("application/protobuf"), "headers: {:?}", answer.headers);
+        ensure!(
+            answer.header("content-type") == Some("application/protobuf"),
+            "headers: {:?}",
+            answer.headers
+        );
         let mut spans = Vec::new();
         // TraceByIDResponse.trace, Trace.resource_spans, ResourceSpans.scope_spans, ScopeSpans.spans
         for span in descend(&answer.body, &[1, 1, 2, 2])? {

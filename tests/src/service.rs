@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use testkit::process::{Launch, Process};
 
 /// Patience for whatever takes milliseconds on a machine with nothing else to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks again and again until there is an answer; the last error tells why there was none.
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
@@ -33,20 +34,21 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A service that is not started. `configs` are laid one over the other, the last of them as text; the process works in
-    /// `folder` and writes its output there. `ready` is the URL that answers 200 when it is.
+    /// A service that is not started yet. `config` is laid over the file `shipped` of `compose/`; the process works in `folder` and writes its output there. `ready` is the URL that answers 200 when it is.
     pub(crate) fn new(
         binary: &'static str,
-        shipped: Option<&str>,
-        config: &str,
+        shipped: &str,
+        config: &Value,
         folder: &Path,
         ready: String,
     ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let own = folder.join(format!("{binary}.yaml"));
-        std::fs::write(&own, config).with_context(|| own.display().to_string())?;
+        // JSON is YAML.
+        std::fs::write(&own, config.to_string()).with_context(|| own.display().to_string())?;
         let shipped = shipped.map(|name| testkit::recorded::workspace().join("compose").join(name));
-        let args = shipped.iter().chain([&own]).flat_map(|file| ["--config".to_owned(), file.display().to_string()]);
+        let args =
+            shipped.iter().chain([&own]).flat_map(|file| ["--config".to_owned(), file.display().to_string()]);
         Ok(Self { binary, args: args.collect(), folder: folder.to_owned(), ready, process: None })
     }
 

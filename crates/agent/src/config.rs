@@ -237,11 +237,32 @@ pub struct DockerFilter {
 
 /// Blocks of a scrape config that Promtail knows and that are not built.
 const NOT_BUILT: [&str; 26] = [
-    "file_sd_configs", "kubernetes_sd_configs", "dns_sd_configs", "consul_sd_configs", "consulagent_sd_configs",
-    "ec2_sd_configs", "gce_sd_configs", "azure_sd_configs", "openstack_sd_configs", "dockerswarm_sd_configs",
-    "triton_sd_configs", "marathon_sd_configs", "nerve_sd_configs", "serverset_sd_configs", "journal", "syslog",
-    "gcplog", "loki_push_api", "windows_events", "kafka", "azure_event_hubs", "gelf", "cloudflare", "heroku_drain",
-    "encoding", "decompression",
+    "file_sd_configs",
+    "kubernetes_sd_configs",
+    "dns_sd_configs",
+    "consul_sd_configs",
+    "consulagent_sd_configs",
+    "ec2_sd_configs",
+    "gce_sd_configs",
+    "azure_sd_configs",
+    "openstack_sd_configs",
+    "dockerswarm_sd_configs",
+    "triton_sd_configs",
+    "marathon_sd_configs",
+    "nerve_sd_configs",
+    "serverset_sd_configs",
+    "journal",
+    "syslog",
+    "gcplog",
+    "loki_push_api",
+    "windows_events",
+    "kafka",
+    "azure_event_hubs",
+    "gelf",
+    "cloudflare",
+    "heroku_drain",
+    "encoding",
+    "decompression",
 ];
 
 impl service::config::Config for Config {
@@ -264,10 +285,22 @@ impl service::config::Config for Config {
         ];
         for clients in ["clients.*", "client"] {
             let more = [
-                "backoff_config.max_retries", "drop_rate_limited_batches", "proxy_url", "proxy_from_environment",
-                "no_proxy", "proxy_connect_header", "follow_redirects", "enable_http2", "stream_lag_labels",
-                "authorization", "oauth2", "tls_config.cert_file", "tls_config.key_file", "tls_config.server_name",
-                "tls_config.insecure_skip_verify", "tls_config.min_version",
+                "backoff_config.max_retries",
+                "drop_rate_limited_batches",
+                "proxy_url",
+                "proxy_from_environment",
+                "no_proxy",
+                "proxy_connect_header",
+                "follow_redirects",
+                "enable_http2",
+                "stream_lag_labels",
+                "authorization",
+                "oauth2",
+                "tls_config.cert_file",
+                "tls_config.key_file",
+                "tls_config.server_name",
+                "tls_config.insecure_skip_verify",
+                "tls_config.min_version",
             ];
             keys.extend(more.map(|key| format!("{clients}.{key}")));
         }
@@ -275,7 +308,13 @@ impl service::config::Config for Config {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         Unneeded::new(&keys).with("server", ServerConfig::unneeded()).with(
             "server",
-            Unneeded::new(&["disable", "external_url", "health_check_target", "enable_runtime_reload", "profiling_enabled"]),
+            Unneeded::new(&[
+                "disable",
+                "external_url",
+                "health_check_target",
+                "enable_runtime_reload",
+                "profiling_enabled",
+            ]),
         )
     }
 
@@ -291,7 +330,8 @@ impl service::config::Config for Config {
         for (i, job) in self.scrape_configs.iter().enumerate() {
             let path = format!("scrape_configs[{i}]");
             if job.job_name.is_empty() || !names.insert(&job.job_name) {
-                problems.add(format!("{path}.job_name"), format!("'{}' is empty or used twice", job.job_name));
+                problems
+                    .add(format!("{path}.job_name"), format!("'{}' is empty or used twice", job.job_name));
             }
             if !job.static_configs.is_empty() && !job.docker_sd_configs.is_empty() {
                 problems.add(&path, "static_configs and docker_sd_configs in one job: make two jobs of it");
@@ -304,10 +344,13 @@ impl service::config::Config for Config {
             let mut not_built = Vec::new();
             Pipeline::compile(&job.pipeline_stages, problems, &mut not_built);
             for stage in not_built {
-                problems.warn(format!("{stage}: this stage is not built yet, the agent will not start with it"));
+                problems
+                    .warn(format!("{stage}: this stage is not built yet, the agent will not start with it"));
             }
             if job.static_configs.is_empty() && job.docker_sd_configs.is_empty() {
-                problems.warn(format!("{path}: reads nothing; static_configs and docker_sd_configs are built so far"));
+                problems.warn(format!(
+                    "{path}: reads nothing; static_configs and docker_sd_configs are built so far"
+                ));
             }
         }
     }

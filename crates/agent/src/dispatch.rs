@@ -26,7 +26,13 @@ impl Dispatcher {
     }
 
     /// Runs a line through its job's pipeline and queues what comes out.
-    pub(crate) fn dispatch(&mut self, job: usize, line: Line, labels: &LabelsBuilder, ticket: Option<&Arc<Ticket>>) {
+    pub(crate) fn dispatch(
+        &mut self,
+        job: usize,
+        line: Line,
+        labels: &LabelsBuilder,
+        ticket: Option<&Arc<Ticket>>,
+    ) {
         let mut entry = Entry::new(line.time.unwrap_or_else(Timestamp::now), line.text, labels.clone());
         entry.docker = line.stream.is_some();
         let Some(pipeline) = self.pipelines.get_mut(job) else { return };

@@ -31,7 +31,16 @@ impl Entry {
     /// A line just read.
     pub fn new(timestamp: Timestamp, line: String, labels: LabelsBuilder) -> Self {
         let (metadata, extracted) = (Vec::new(), Extracted::default());
-        Self { timestamp, line, labels, metadata, extracted, tenant: String::new(), docker: false, ticket: None }
+        Self {
+            timestamp,
+            line,
+            labels,
+            metadata,
+            extracted,
+            tenant: String::new(),
+            docker: false,
+            ticket: None,
+        }
     }
 }
 

@@ -43,7 +43,12 @@ const COMMANDS: usize = 1024;
 
 /// Builds the agent into a process: opens positions, binds its listener and adds its tasks, starts nothing. Where `local`
 /// is given and the configuration names no client, lines go there.
-pub fn build(cli: &Cli, config: Config, local: Option<Arc<dyn LocalStore>>, process: &mut Process) -> Result<SocketAddr> {
+pub fn build(
+    cli: &Cli,
+    config: Config,
+    local: Option<Arc<dyn LocalStore>>,
+    process: &mut Process,
+) -> Result<SocketAddr> {
     cli.roles(&[("agent", ())])?;
     let config = with_defaults(config)?;
     check_stages(&config)?;
@@ -59,7 +64,9 @@ pub fn build(cli: &Cli, config: Config, local: Option<Arc<dyn LocalStore>>, proc
         let queue = Arc::new(Queue::new(QUEUE_BYTES));
         let destination = match &local {
             Some(store) => Destination::Local(store.clone()),
-            None => Destination::Remote(Box::new(Remote::new(&client).with_context(|| format!("clients[{i}]"))?)),
+            None => {
+                Destination::Remote(Box::new(Remote::new(&client).with_context(|| format!("clients[{i}]"))?))
+            }
         };
         let sender = Sender::new(queue.clone(), destination, client, metrics.clone());
         process.task(format!("agent/client-{i}"), Phase::Finish, move |stop| async move {
@@ -81,19 +88,25 @@ pub fn build(cli: &Cli, config: Config, local: Option<Arc<dyn LocalStore>>, proc
         let rules = rules.map_err(|e| anyhow!(e)).with_context(place)?;
         let docker = begins_with_docker(&scrape.pipeline_stages);
         for target in &scrape.static_configs {
-            let target = StaticTarget::new(job, target, &rules, docker).map_err(|e| anyhow!(e)).with_context(place)?;
+            let target =
+                StaticTarget::new(job, target, &rules, docker).map_err(|e| anyhow!(e)).with_context(place)?;
             targets.extend(target);
         }
         for (i, sd) in scrape.docker_sd_configs.iter().enumerate() {
             let docker = DockerJob { job, config: sd.clone(), rules: rules.clone() };
-            let discovery = DockerDiscovery::new(docker, commands.clone(), positions.clone(), dispatcher.clone());
+            let discovery =
+                DockerDiscovery::new(docker, commands.clone(), positions.clone(), dispatcher.clone());
             let name = format!("agent/{}/docker-{i}", scrape.job_name);
             process.task(name, Phase::Drain, move |stop| discovery.run(stop));
         }
     }
     drop(commands);
 
-    let max_line = if config.limits_config.max_line_size.get() == 0 { MAX_LINE } else { config.limits_config.max_line_size };
+    let max_line = if config.limits_config.max_line_size.get() == 0 {
+        MAX_LINE
+    } else {
+        config.limits_config.max_line_size
+    };
     let options = PollerOptions {
         poll: std::time::Duration::from_millis(250),
         sync_period: config.target_config.sync_period.get(),
@@ -130,7 +143,9 @@ pub fn build(cli: &Cli, config: Config, local: Option<Arc<dyn LocalStore>>, proc
     let listener = config.server.listen_http()?;
     let address = listener.address();
     let info = BuildInfo::new(process.program(), "3.5.9");
-    let standard = Standard::new(&health, process.metrics()).config(&config).build_info("/api/v1/status/buildinfo", info);
+    let standard = Standard::new(&health, process.metrics())
+        .config(&config)
+        .build_info("/api/v1/status/buildinfo", info);
     let server = Server::new("agent-http").http(standard.router()).limits(config.server.limits());
     process.task("agent/http", Phase::Stop, move |drain| server.serve(listener, drain));
     tracing::info!(%address, jobs = config.scrape_configs.len(), "agent listens");

@@ -68,10 +68,22 @@ impl AgentMetrics {
         promtail.register("read_bytes_total", "Bytes read, by file", all.read_bytes.clone());
         promtail.register("sent_entries", "Lines that the store has taken", all.sent_entries.clone());
         promtail.register("sent_bytes", "Bytes of requests that the store has taken", all.sent_bytes.clone());
-        promtail.register("dropped_entries", "Lines that the store will never take", all.dropped_entries.clone());
+        promtail.register(
+            "dropped_entries",
+            "Lines that the store will never take",
+            all.dropped_entries.clone(),
+        );
         promtail.register("batch_retries", "Tries of a batch after the first", all.batch_retries.clone());
-        promtail.register("docker_target_entries", "Lines read over the engine's API", all.docker_entries.clone());
-        metrics.register("logentry_dropped_lines", "Lines that stages dropped, by reason", all.stage_dropped.clone());
+        promtail.register(
+            "docker_target_entries",
+            "Lines read over the engine's API",
+            all.docker_entries.clone(),
+        );
+        metrics.register(
+            "logentry_dropped_lines",
+            "Lines that stages dropped, by reason",
+            all.stage_dropped.clone(),
+        );
         all
     }
 }

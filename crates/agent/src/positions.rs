@@ -125,7 +125,10 @@ impl Positions {
             (Ok(Some(state)), _) => Inner { known: state.files, cursors: state.cursors, ..Inner::default() },
             (Ok(None), Ok(imported)) => Inner { imported, ..Inner::default() },
             (Err(error), _) | (_, Err(error)) if config.ignore_invalid_yaml => {
-                tracing::warn!(error = format!("{error:#}"), "positions cannot be read: starting without any");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "positions cannot be read: starting without any"
+                );
                 Inner::default()
             }
             (Err(error), _) | (_, Err(error)) => return Err(error),
@@ -147,7 +150,12 @@ impl Positions {
         let Some(bytes) = disk::atomic::read(path)? else { return Ok(BTreeMap::new()) };
         let text = String::from_utf8_lossy(&bytes);
         let file = service::config::from_text::<PositionsFile>(&text);
-        Ok(file.with_context(|| format!("{}: set positions.ignore_invalid_yaml to start without", path.display()))?.config.positions)
+        Ok(file
+            .with_context(|| {
+                format!("{}: set positions.ignore_invalid_yaml to start without", path.display())
+            })?
+            .config
+            .positions)
     }
 
     /// The progress of a file that is about to be read, and the identity it was found under.
@@ -189,11 +197,20 @@ impl Positions {
     pub fn open_cursor(&self, container: &str) -> Arc<Progress> {
         let mut inner = self.inner.lock();
         let imported = inner.imported.remove(&format!("cursor-{container}"));
-        let imported = imported.and_then(|text| text.parse::<u64>().ok()).map(|s| s.saturating_mul(1_000_000_000));
-        let since = inner.cursors.get(container).copied().or(imported).unwrap_or(0);
+        let imported =
+            imported.and_then(|text| text.parse::<u64>().ok()).map(|s| s.saturating_mul(1_000_000_000));
+        let open = inner.open_cursors.get(container).map(|progress| progress.acknowledged());
+        let since = open.or(inner.cursors.get(container).copied()).or(imported).unwrap_or(0);
         let progress = Progress::new(since);
         inner.open_cursors.insert(container.to_owned(), progress.clone());
         progress
+    }
+
+    /// Whether something of a container is remembered: its cursor, or a file whose path has its id.
+    pub fn knows(&self, container: &str) -> bool {
+        let inner = self.inner.lock();
+        let mut paths = inner.known.iter().map(|known| known.path.to_string_lossy());
+        inner.cursors.contains_key(container) || paths.any(|path| path.contains(container))
     }
 
     /// Writes what is acknowledged now, durably.
@@ -205,7 +222,9 @@ impl Positions {
             let cursors = inner.cursors.clone();
             let mut positions = PositionsFile::default();
             for known in &files {
-                positions.positions.insert(known.path.to_string_lossy().into_owned(), known.offset.to_string());
+                positions
+                    .positions
+                    .insert(known.path.to_string_lossy().into_owned(), known.offset.to_string());
             }
             for (container, time) in &cursors {
                 positions.positions.insert(format!("cursor-{container}"), (time / 1_000_000_000).to_string());
@@ -213,7 +232,8 @@ impl Positions {
             (State { files, cursors }, positions)
         };
         if let Some(folder) = self.path.parent().filter(|f| !f.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: cannot be made", folder.display()))?;
         }
         // The state is what counts at the next start, so it is written first.
         disk::atomic::write(&Self::state_path(&self.path), &serde_json::to_vec(&state)?)?;
@@ -227,7 +247,8 @@ impl Inner {
     fn remember(&mut self) {
         let now = model::Timestamp::now().nanos() / 1_000_000_000;
         for (path, identity, progress) in &self.open_files {
-            let entry = Known { path: path.clone(), identity: *identity, offset: progress.acknowledged(), seen: now };
+            let entry =
+                Known { path: path.clone(), identity: *identity, offset: progress.acknowledged(), seen: now };
             match self.known.iter_mut().find(|k| k.identity.place() == identity.place()) {
                 Some(known) => *known = entry,
                 None => self.known.push(entry),
@@ -268,7 +289,8 @@ mod tests {
         std::fs::rename(&old, &new).unwrap();
         std::fs::write(&old, "other content\n").unwrap();
         let again = positions(folder.path());
-        let offset = |path: &Path| again.open_file(path, &File::open(path).unwrap()).unwrap().1.acknowledged();
+        let offset =
+            |path: &Path| again.open_file(path, &File::open(path).unwrap()).unwrap().1.acknowledged();
         assert_eq!(offset(&new), 11);
         assert_eq!(offset(&old), 0);
     }

@@ -165,14 +165,23 @@ mod tests {
         use serde_json::json;
         let same = Some("__m_l=v,a=foobar,b=x");
         check(json!({"source_labels": ["a"], "regex": "foo", "target_label": "c"}), same);
-        check(json!({"source_labels": ["a", "b"], "regex": "foo(.*);(x)", "target_label": "c", "replacement": "$2-$1"}), Some("__m_l=v,a=foobar,b=x,c=x-bar"));
-        check(json!({"target_label": "job", "replacement": "docker"}), Some("__m_l=v,a=foobar,b=x,job=docker"));
+        check(
+            json!({"source_labels": ["a", "b"], "regex": "foo(.*);(x)", "target_label": "c", "replacement": "$2-$1"}),
+            Some("__m_l=v,a=foobar,b=x,c=x-bar"),
+        );
+        check(
+            json!({"target_label": "job", "replacement": "docker"}),
+            Some("__m_l=v,a=foobar,b=x,job=docker"),
+        );
         check(json!({"target_label": "b", "replacement": ""}), Some("__m_l=v,a=foobar"));
         check(json!({"source_labels": ["b"], "regex": "x|y", "action": "keep"}), same);
         check(json!({"source_labels": ["b"], "regex": "x|y", "action": "drop"}), None);
         check(json!({"source_labels": ["b"], "target_label": "a", "action": "keepequal"}), None);
         check(json!({"regex": "__m_(.*)", "action": "labelmap"}), Some("__m_l=v,a=foobar,b=x,l=v"));
         check(json!({"regex": "a|b", "action": "labeldrop"}), Some("__m_l=v"));
-        check(json!({"source_labels": ["b"], "target_label": "b", "action": "Uppercase"}), Some("__m_l=v,a=foobar,b=X"));
+        check(
+            json!({"source_labels": ["b"], "target_label": "b", "action": "Uppercase"}),
+            Some("__m_l=v,a=foobar,b=X"),
+        );
     }
 }

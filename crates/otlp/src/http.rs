@@ -52,11 +52,19 @@ async fn answer(door: Door, signal: Signal, headers: HeaderMap, body: Body) -> R
     }
 }
 
-async fn take(door: Door, signal: Signal, format: Format, headers: HeaderMap, body: Body) -> Result<(), Failure> {
+async fn take(
+    door: Door,
+    signal: Signal,
+    format: Format,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(), Failure> {
     let encoding = match headers.get(header::CONTENT_ENCODING) {
         None => Encoding::Identity,
         Some(name) => name.to_str().ok().and_then(Encoding::parse).ok_or_else(|| {
-            Failure::invalid(format!("content encoding {name:?} is not supported: use gzip, zstd, snappy or none"))
+            Failure::invalid(format!(
+                "content encoding {name:?} is not supported: use gzip, zstd, snappy or none"
+            ))
         })?,
     };
     let body = service::http::read_body(body, door.max_bytes).await?;

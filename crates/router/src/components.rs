@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use service::config::{Problems, Unneeded, Value};
 use wire::otlp::Signal;
 
@@ -19,11 +19,40 @@ use crate::sampling::{Sampler, TailSamplingConfig};
 
 /// Component types of the Collector that are known here by name but not built.
 const NOT_BUILT: [&str; 34] = [
-    "attributes", "aws_cloud_map", "count", "exceptions", "failover", "file", "filelog", "file_log", "file_storage",
-    "filter", "forward", "groupbytrace", "hostmetrics", "jaeger", "k8s_attributes", "k8sattributes", "load_balancing",
-    "loadbalancing", "loki", "pprof", "probabilistic_sampler", "prometheus", "prometheus_remote_write",
-    "prometheusremotewrite", "resource_detection", "resourcedetection", "routing", "service_graph", "servicegraph",
-    "span", "span_metrics", "spanmetrics", "transform", "zipkin",
+    "attributes",
+    "aws_cloud_map",
+    "count",
+    "exceptions",
+    "failover",
+    "file",
+    "filelog",
+    "file_log",
+    "file_storage",
+    "filter",
+    "forward",
+    "groupbytrace",
+    "hostmetrics",
+    "jaeger",
+    "k8s_attributes",
+    "k8sattributes",
+    "load_balancing",
+    "loadbalancing",
+    "loki",
+    "pprof",
+    "probabilistic_sampler",
+    "prometheus",
+    "prometheus_remote_write",
+    "prometheusremotewrite",
+    "resource_detection",
+    "resourcedetection",
+    "routing",
+    "service_graph",
+    "servicegraph",
+    "span",
+    "span_metrics",
+    "spanmetrics",
+    "transform",
+    "zipkin",
 ];
 
 /// Types of extensions that are accepted without effect.
@@ -130,12 +159,17 @@ impl Components {
         for (id, body) in &config.extensions {
             match kind(id) {
                 "health_check" => {
-                    let read = reader.body::<HealthCheckConfig>(body, &["tls", "auth", "response_body", "check_collector_pipeline"]);
+                    let read = reader.body::<HealthCheckConfig>(
+                        body,
+                        &["tls", "auth", "response_body", "check_collector_pipeline"],
+                    );
                     if config.service.extensions.contains(id) {
                         found.health_check = read;
                     }
                 }
-                kind if EXTENSIONS_NOT_BUILT.contains(&kind) => reader.other("extensions", id, &EXTENSIONS_NOT_BUILT),
+                kind if EXTENSIONS_NOT_BUILT.contains(&kind) => {
+                    reader.other("extensions", id, &EXTENSIONS_NOT_BUILT)
+                }
                 _ => reader.other("extensions", id, &NOT_BUILT),
             }
         }
@@ -160,21 +194,55 @@ fn kind(id: &str) -> &str {
 }
 
 const OTLP_RECEIVER: &[&str] = &[
-    "protocols.grpc.transport", "protocols.grpc.read_buffer_size", "protocols.grpc.write_buffer_size",
-    "protocols.grpc.keepalive", "protocols.grpc.auth", "protocols.grpc.middlewares", "protocols.grpc.include_metadata",
-    "protocols.grpc.max_concurrent_streams", "protocols.http.cors", "protocols.http.auth",
-    "protocols.http.middlewares", "protocols.http.include_metadata", "protocols.http.response_headers",
-    "protocols.http.keep_alives_enabled", "protocols.http.compression_algorithms", "protocols.http.metrics_url_path",
-    "protocols.http.profiles_url_path", "protocols.http.read_timeout", "protocols.http.write_timeout",
-    "protocols.http.idle_timeout", "protocols.http.read_header_timeout", "protocols.grpc.tls.reload_interval",
-    "protocols.http.tls.reload_interval", "protocols.grpc.tls.min_version", "protocols.http.tls.min_version",
+    "protocols.grpc.transport",
+    "protocols.grpc.read_buffer_size",
+    "protocols.grpc.write_buffer_size",
+    "protocols.grpc.keepalive",
+    "protocols.grpc.auth",
+    "protocols.grpc.middlewares",
+    "protocols.grpc.include_metadata",
+    "protocols.grpc.max_concurrent_streams",
+    "protocols.http.cors",
+    "protocols.http.auth",
+    "protocols.http.middlewares",
+    "protocols.http.include_metadata",
+    "protocols.http.response_headers",
+    "protocols.http.keep_alives_enabled",
+    "protocols.http.compression_algorithms",
+    "protocols.http.metrics_url_path",
+    "protocols.http.profiles_url_path",
+    "protocols.http.read_timeout",
+    "protocols.http.write_timeout",
+    "protocols.http.idle_timeout",
+    "protocols.http.read_header_timeout",
+    "protocols.grpc.tls.reload_interval",
+    "protocols.http.tls.reload_interval",
+    "protocols.grpc.tls.min_version",
+    "protocols.http.tls.min_version",
 ];
 
 const EXPORTER: &[&str] = &[
-    "keepalive", "balancer_name", "wait_for_ready", "authority", "auth", "read_buffer_size", "write_buffer_size",
-    "max_idle_conns", "max_idle_conns_per_host", "idle_conn_timeout", "proxy_url", "encoding", "metrics_endpoint",
-    "profiles_endpoint", "sending_queue.sizer", "sending_queue.wait_for_result", "sending_queue.block_on_overflow",
-    "sending_queue.batch", "tls.min_version", "tls.reload_interval", "middlewares",
+    "keepalive",
+    "balancer_name",
+    "wait_for_ready",
+    "authority",
+    "auth",
+    "read_buffer_size",
+    "write_buffer_size",
+    "max_idle_conns",
+    "max_idle_conns_per_host",
+    "idle_conn_timeout",
+    "proxy_url",
+    "encoding",
+    "metrics_endpoint",
+    "profiles_endpoint",
+    "sending_queue.sizer",
+    "sending_queue.wait_for_result",
+    "sending_queue.block_on_overflow",
+    "sending_queue.batch",
+    "tls.min_version",
+    "tls.reload_interval",
+    "middlewares",
 ];
 
 struct Reader<'a> {
@@ -183,7 +251,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn body<T: Default + Serialize + DeserializeOwned>(&mut self, body: &Value, unneeded: &[&str]) -> Option<T> {
+    fn body<T: Default + Serialize + DeserializeOwned>(
+        &mut self,
+        body: &Value,
+        unneeded: &[&str],
+    ) -> Option<T> {
         if body.is_null() {
             return Some(T::default());
         }
@@ -195,7 +267,8 @@ impl Reader<'_> {
         if not_built.contains(&kind(id)) {
             self.not_built.insert(format!("{section}.{id}"));
         } else {
-            self.problems.add(format!("{section}.{id}"), format!("no component type is called '{}'", kind(id)));
+            self.problems
+                .add(format!("{section}.{id}"), format!("no component type is called '{}'", kind(id)));
         }
     }
 
@@ -209,7 +282,9 @@ impl Reader<'_> {
     fn processor(&mut self, id: &str, body: &Value) -> Option<Processor> {
         let path = format!("processors.{id}");
         match kind(id) {
-            "batch" => self.body(body, &["metadata_keys", "metadata_cardinality_limit"]).map(Processor::Batch),
+            "batch" => {
+                self.body(body, &["metadata_keys", "metadata_cardinality_limit"]).map(Processor::Batch)
+            }
             "tail_sampling" => {
                 let config: TailSamplingConfig = self.body(body, &["tail_storage"])?;
                 self.checked(&path, Sampler::new(&config));
@@ -217,8 +292,10 @@ impl Reader<'_> {
             }
             "memory_limiter" => {
                 let unneeded = [
-                    "min_gc_interval_when_soft_limited", "min_gc_interval_when_hard_limited",
-                    "max_gc_interval_when_soft_limited", "max_gc_interval_when_hard_limited",
+                    "min_gc_interval_when_soft_limited",
+                    "min_gc_interval_when_hard_limited",
+                    "max_gc_interval_when_soft_limited",
+                    "max_gc_interval_when_hard_limited",
                 ];
                 let config: MemoryLimiterConfig = self.body(body, &unneeded)?;
                 self.checked(&path, config.soft_limit().map_err(|problem| vec![problem]));
@@ -250,7 +327,8 @@ impl Reader<'_> {
                 Some(Exporter::OtlpHttp(Box::new(config)))
             }
             "debug" => {
-                let unneeded = ["sampling_initial", "sampling_thereafter", "use_internal_logger", "output_paths"];
+                let unneeded =
+                    ["sampling_initial", "sampling_thereafter", "use_internal_logger", "output_paths"];
                 self.body::<DebugConfig>(body, &unneeded).map(|_| Exporter::Debug)
             }
             "embedded" => Some(Exporter::Embedded),
@@ -296,16 +374,20 @@ impl Reader<'_> {
         }
         let built = |list: &str, ids: &[String], not_built: &BTreeSet<String>| -> Vec<String> {
             let known = |id: &String| {
-                !not_built.contains(&format!("{list}.{id}")) && !not_built.contains(&format!("connectors.{id}"))
+                !not_built.contains(&format!("{list}.{id}"))
+                    && !not_built.contains(&format!("connectors.{id}"))
             };
             ids.iter().filter(|id| known(id)).cloned().collect()
         };
         let receivers = built("receivers", &pipeline.receivers, &self.not_built);
         let processors = built("processors", &pipeline.processors, &self.not_built);
         let exporters = built("exporters", &pipeline.exporters, &self.not_built);
-        let whole = processors.len() == pipeline.processors.len() && !receivers.is_empty() && !exporters.is_empty();
+        let whole =
+            processors.len() == pipeline.processors.len() && !receivers.is_empty() && !exporters.is_empty();
         match signal {
-            Some(signal) if whole => Some(Pipeline { id: id.to_owned(), signal, receivers, processors, exporters }),
+            Some(signal) if whole => {
+                Some(Pipeline { id: id.to_owned(), signal, receivers, processors, exporters })
+            }
             _ => {
                 self.not_built.insert(path);
                 None

@@ -30,7 +30,11 @@ const OUTBOX_BYTES: usize = 128 << 20;
 pub(crate) type Entrances = HashMap<(String, Signal), Arc<dyn Consumer>>;
 
 /// Builds everything behind the receivers and gives the process its tasks.
-pub(crate) fn build(components: &Components, embedded: Option<&Embedded>, process: &mut Process) -> Result<Entrances> {
+pub(crate) fn build(
+    components: &Components,
+    embedded: Option<&Embedded>,
+    process: &mut Process,
+) -> Result<Entrances> {
     let metrics = process.metrics().prefixed("otelcol");
     let mut exporters = BTreeMap::new();
     let exporter_metrics = ExporterMetrics::new(&metrics);
@@ -47,7 +51,8 @@ pub(crate) fn build(components: &Components, embedded: Option<&Embedded>, proces
         let ends = pipeline.exporters.iter().filter_map(|id| exporters.get(id).cloned()).collect();
         let mut next = Fanout::of(ends);
         for id in pipeline.processors.iter().rev() {
-            let processor = components.processors.get(id).ok_or_else(|| anyhow!("processors.{id}: not defined"))?;
+            let processor =
+                components.processors.get(id).ok_or_else(|| anyhow!("processors.{id}: not defined"))?;
             next = build_processor(pipeline, id, processor, next, &sampling_metrics, process)
                 .with_context(|| format!("processors.{id}"))?;
         }
@@ -66,15 +71,18 @@ fn build_exporter(
     process: &mut Process,
 ) -> Result<Arc<dyn Consumer>> {
     let (inner, queue): (Arc<dyn Consumer>, Option<(&QueueConfig, &RetryConfig)>) = match exporter {
-        Exporter::OtlpGrpc(c) => {
-            (Arc::new(OtlpGrpc::new(c).map_err(|e| anyhow!(e))?), Some((&c.sending_queue, &c.retry_on_failure)))
-        }
-        Exporter::OtlpHttp(c) => {
-            (Arc::new(OtlpHttp::new(c).map_err(|e| anyhow!(e))?), Some((&c.sending_queue, &c.retry_on_failure)))
-        }
+        Exporter::OtlpGrpc(c) => (
+            Arc::new(OtlpGrpc::new(c).map_err(|e| anyhow!(e))?),
+            Some((&c.sending_queue, &c.retry_on_failure)),
+        ),
+        Exporter::OtlpHttp(c) => (
+            Arc::new(OtlpHttp::new(c).map_err(|e| anyhow!(e))?),
+            Some((&c.sending_queue, &c.retry_on_failure)),
+        ),
         Exporter::Debug => (Arc::new(Debug), None),
         Exporter::Embedded => {
-            let stores = embedded.ok_or_else(|| anyhow!("only the all-in-one `timberline` has stores of its own"))?;
+            let stores =
+                embedded.ok_or_else(|| anyhow!("only the all-in-one `timberline` has stores of its own"))?;
             (Arc::new(stores.clone()), None)
         }
     };

@@ -24,8 +24,8 @@ use service::config::Problems;
 use service::{Cli, Failure, Limits, Listener, Phase, Process, Server, Standard, TlsConfig};
 use wire::otlp::Signal;
 
-pub use config::Config;
 use components::{Components, HealthCheckConfig};
+pub use config::Config;
 use data::{Consumer, Data};
 use metrics::ReceiverMetrics;
 use receiver::{OtlpReceiver, OtlpReceiverConfig};
@@ -65,7 +65,12 @@ pub struct Addresses {
 }
 
 /// Builds the router into a process: binds its listeners and adds its tasks, starts nothing.
-pub fn build(cli: &Cli, config: Config, embedded: Option<Embedded>, process: &mut Process) -> Result<Addresses> {
+pub fn build(
+    cli: &Cli,
+    config: Config,
+    embedded: Option<Embedded>,
+    process: &mut Process,
+) -> Result<Addresses> {
     cli.roles(&[("gateway", ()), ("sampler", ())]).context("the router has the roles gateway and sampler")?;
     let config = if config.is_unconfigured() { unconfigured()? } else { config };
     let mut problems = Problems::default();
@@ -104,7 +109,8 @@ pub fn build(cli: &Cli, config: Config, embedded: Option<Embedded>, process: &mu
         addresses.health = Some(listener.address());
         let checked = health.clone();
         let answer = move || std::future::ready(health_answer(&checked));
-        let server = Server::new("router-health").http(axum::Router::new().route(path, axum::routing::get(answer)));
+        let server =
+            Server::new("router-health").http(axum::Router::new().route(path, axum::routing::get(answer)));
         process.task("router/health", Phase::Stop, move |drain| server.serve(listener, drain));
     }
     tracing::info!(?addresses, pipelines = components.pipelines.len(), "router listens");
@@ -131,7 +137,8 @@ fn listen(
         let key = format!("receivers.{id}.protocols.grpc.endpoint");
         let listener = Listener::bind(&grpc.endpoint, &key, &grpc.tls)?;
         addresses.grpc.push(listener.address());
-        let max_bytes = if grpc.max_recv_msg_size_mib == 0 { GRPC_BYTES } else { grpc.max_recv_msg_size_mib << 20 };
+        let max_bytes =
+            if grpc.max_recv_msg_size_mib == 0 { GRPC_BYTES } else { grpc.max_recv_msg_size_mib << 20 };
         let door = Door { max_bytes, ..door.clone() };
         let server = Server::new(format!("{id}-grpc")).grpc(otlp::routes(&door));
         process.task(format!("router/{id}/grpc"), Phase::Drain, move |drain| server.serve(listener, drain));

@@ -43,11 +43,17 @@ struct PerSignal<L> {
     log_records: Family<L, Counter>,
 }
 
-impl<L: Clone + std::fmt::Debug + PartialEq + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static> PerSignal<L> {
+impl<L: Clone + std::fmt::Debug + PartialEq + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static>
+    PerSignal<L>
+{
     fn register(metrics: &Metrics, name: &str, help: &str) -> Self {
         let both = Self { spans: Family::default(), log_records: Family::default() };
         metrics.register(&format!("{name}_spans"), &format!("Spans {help}"), both.spans.clone());
-        metrics.register(&format!("{name}_log_records"), &format!("Log records {help}"), both.log_records.clone());
+        metrics.register(
+            &format!("{name}_log_records"),
+            &format!("Log records {help}"),
+            both.log_records.clone(),
+        );
         both
     }
 
@@ -74,7 +80,11 @@ impl ReceiverMetrics {
         Self {
             accepted: PerSignal::register(metrics, "receiver_accepted", "taken by a pipeline"),
             refused: PerSignal::register(metrics, "receiver_refused", "that a pipeline did not take"),
-            failed: PerSignal::register(metrics, "receiver_failed", "in requests that could not be read, one a request"),
+            failed: PerSignal::register(
+                metrics,
+                "receiver_failed",
+                "in requests that could not be read, one a request",
+            ),
         }
     }
 
@@ -102,7 +112,11 @@ impl ExporterMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         Self {
             sent: PerSignal::register(metrics, "exporter_sent", "that the destination took"),
-            send_failed: PerSignal::register(metrics, "exporter_send_failed", "in tries that the destination did not take"),
+            send_failed: PerSignal::register(
+                metrics,
+                "exporter_send_failed",
+                "in tries that the destination did not take",
+            ),
         }
     }
 
@@ -144,12 +158,28 @@ impl SamplingMetrics {
         metrics.register("count_traces_sampled", "Decisions, by policy and outcome", all.decisions.clone());
         metrics.register("new_trace_id_received", "Traces seen for the first time", all.new_traces.clone());
         metrics.register("evicted_decided", "Traces decided early to make room", all.evicted.clone());
-        metrics.register("traces_dropped_too_large", "Traces over maximum_trace_size_bytes", all.too_large.clone());
-        metrics.register("late_spans_kept", "Spans handed on after their trace was kept", all.late_kept.clone());
-        metrics.register("late_spans_dropped", "Spans discarded after their trace was dropped", all.late_dropped.clone());
+        metrics.register(
+            "traces_dropped_too_large",
+            "Traces over maximum_trace_size_bytes",
+            all.too_large.clone(),
+        );
+        metrics.register(
+            "late_spans_kept",
+            "Spans handed on after their trace was kept",
+            all.late_kept.clone(),
+        );
+        metrics.register(
+            "late_spans_dropped",
+            "Spans discarded after their trace was dropped",
+            all.late_dropped.clone(),
+        );
         metrics.register("spans_dropped", "Spans discarded by a decision", all.spans_dropped.clone());
         metrics.register("sampling_traces_on_memory", "Traces that wait for a decision", all.waiting.clone());
-        metrics.register("waiting_bytes", "Bytes of spans that wait for a decision", all.waiting_bytes.clone());
+        metrics.register(
+            "waiting_bytes",
+            "Bytes of spans that wait for a decision",
+            all.waiting_bytes.clone(),
+        );
         all
     }
 
@@ -162,7 +192,8 @@ impl SamplingMetrics {
                 Decision::NotSampled => ("false", "not_sampled"),
                 Decision::Dropped => ("false", "dropped"),
             };
-            let labels = DecisionLabels { policy: policy.clone(), sampled: sampled.into(), decision: decision.into() };
+            let labels =
+                DecisionLabels { policy: policy.clone(), sampled: sampled.into(), decision: decision.into() };
             self.decisions.get_or_create(&labels).inc_by(count - old);
         }
         self.new_traces.inc_by(now.new_traces - before.new_traces);

@@ -66,7 +66,12 @@ struct State {
 
 impl Queue {
     /// An empty queue called `name` in messages.
-    pub fn new(name: impl Into<String>, next: Arc<dyn Consumer>, limits: QueueLimits, backoff: Backoff) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        next: Arc<dyn Consumer>,
+        limits: QueueLimits,
+        backoff: Backoff,
+    ) -> Self {
         let (state, wake) = (Mutex::default(), Notify::new());
         Self { name: name.into(), next, limits, backoff, state, wake }
     }
@@ -77,7 +82,8 @@ impl Queue {
         if state.requests < self.limits.requests && state.bytes < self.limits.bytes {
             return Ok(());
         }
-        let text = format!("{}: queue is full ({} requests, {} bytes wait)", self.name, state.requests, state.bytes);
+        let text =
+            format!("{}: queue is full ({} requests, {} bytes wait)", self.name, state.requests, state.bytes);
         Err(Failure::unavailable(text, Some(Duration::from_secs(1))))
     }
 
@@ -131,7 +137,8 @@ impl Queue {
                 tracing::error!(queue = self.name, items = data.items, error = %failure, "data dropped");
                 break;
             }
-            let wait = failure.retry_after().unwrap_or_default().max(pause.mul_f64(0.5 + rand::random::<f64>()));
+            let wait =
+                failure.retry_after().unwrap_or_default().max(pause.mul_f64(0.5 + rand::random::<f64>()));
             tracing::debug!(queue = self.name, error = %failure, ?wait, "will try again");
             tokio::time::sleep(wait).await;
             pause = pause.mul_f64(self.backoff.multiplier).min(self.backoff.max);

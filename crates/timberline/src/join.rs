@@ -24,7 +24,9 @@ pub(crate) struct LogsSink(pub(crate) LogsHandle);
 
 impl Consumer for LogsSink {
     fn consume(&self, data: Data) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(async move { self.0.push_otlp(&LogsHandle::default_tenant(), data.body, Format::Protobuf).await })
+        Box::pin(
+            async move { self.0.push_otlp(&LogsHandle::default_tenant(), data.body, Format::Protobuf).await },
+        )
     }
 }
 

@@ -100,7 +100,8 @@ mod tests {
         let progress = Progress::new(0);
         let ticket = progress.open(10);
         let mut batch = Batch::default();
-        let external = BTreeMap::from([("host".to_owned(), "h1".to_owned()), ("app".to_owned(), "x".to_owned())]);
+        let external =
+            BTreeMap::from([("host".to_owned(), "h1".to_owned()), ("app".to_owned(), "x".to_owned())]);
         for (app, line) in [("a", "one"), ("b", "two"), ("a", "three")] {
             let labels = Labels::from_pairs([("app", app)]).to_builder();
             let mut entry = Entry::new(Timestamp(1), line.to_owned(), labels);

@@ -74,11 +74,14 @@ impl Remote {
     async fn push(&self, tenant: &str, request: &PushRequest) -> Result<usize, Failure> {
         let body = encode_push(&request.streams);
         let bytes = body.len();
-        let mut post = self.client.post(self.url.clone()).header(header::CONTENT_TYPE, "application/x-protobuf");
+        let mut post =
+            self.client.post(self.url.clone()).header(header::CONTENT_TYPE, "application/x-protobuf");
         if !tenant.is_empty() {
             post = post.header("X-Scope-OrgID", tenant);
         }
-        let unreachable = |e: reqwest::Error| Failure::unavailable(format!("{:#}", anyhow::Error::new(e.without_url())), None);
+        let unreachable = |e: reqwest::Error| {
+            Failure::unavailable(format!("{:#}", anyhow::Error::new(e.without_url())), None)
+        };
         let response = post.body(body).send().await.map_err(unreachable)?;
         let (status, headers) = (response.status(), response.headers().clone());
         if status.is_success() {
@@ -87,7 +90,10 @@ impl Remote {
         let text = response.text().await.unwrap_or_default();
         let first_line = text.lines().next().unwrap_or_default();
         Err(match status.is_server_error() {
-            true => Failure::unavailable(format!("{status}: {first_line}"), Failure::from_http(status, &headers, "").retry_after()),
+            true => Failure::unavailable(
+                format!("{status}: {first_line}"),
+                Failure::from_http(status, &headers, "").retry_after(),
+            ),
             false => Failure::from_http(status, &headers, first_line),
         })
     }

@@ -23,7 +23,12 @@ pub struct Sender {
 
 impl Sender {
     /// The task of one client.
-    pub fn new(queue: Arc<Queue>, destination: Destination, config: ClientConfig, metrics: AgentMetrics) -> Self {
+    pub fn new(
+        queue: Arc<Queue>,
+        destination: Destination,
+        config: ClientConfig,
+        metrics: AgentMetrics,
+    ) -> Self {
         Self { queue, destination, config, metrics }
     }
 
@@ -89,7 +94,8 @@ impl Sender {
                 tracing::warn!(client = self.config.name, error = %failure, "stopping before the store took everything");
                 return;
             }
-            let wait = failure.retry_after().unwrap_or_default().max(pause.mul_f64(1.0 + rand::random::<f64>()));
+            let wait =
+                failure.retry_after().unwrap_or_default().max(pause.mul_f64(1.0 + rand::random::<f64>()));
             tracing::warn!(client = self.config.name, error = %failure, ?wait, "the store did not take a batch: trying again");
             self.metrics.batch_retries.get_or_create(&host).inc();
             tokio::select! {

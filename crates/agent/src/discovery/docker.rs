@@ -8,7 +8,7 @@ use std::sync::mpsc::SyncSender;
 
 use anyhow::{Context, Result, anyhow};
 use bollard::Docker;
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{ListContainersOptions, LogsOptions};
 use futures::StreamExt as _;
 use model::{LabelsBuilder, Timestamp};
@@ -42,9 +42,12 @@ pub(crate) struct DockerDiscovery {
 }
 
 /// How a container is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
     File,
     Api,
+    /// To its end; it may be started again.
+    Ended,
 }
 
 impl DockerDiscovery {
@@ -61,6 +64,7 @@ impl DockerDiscovery {
     /// Lists containers until `stop`. An engine that is away is asked again at the next turn.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<()> {
         let docker = connect(&self.job.config.host)?;
+        let begun = Timestamp::now().nanos() / 1_000_000_000;
         let mut reading: HashMap<String, Reading> = HashMap::new();
         let mut readers: JoinSet<String> = JoinSet::new();
         let mut complained = false;
@@ -68,11 +72,15 @@ impl DockerDiscovery {
             match self.list(&docker).await {
                 Ok(containers) => {
                     complained = false;
-                    self.follow(&docker, containers, &mut reading, &mut readers).await;
+                    self.follow(&docker, begun, containers, &mut reading, &mut readers).await;
                 }
                 Err(error) if !complained => {
                     complained = true;
-                    tracing::warn!(host = self.job.config.host, error = format!("{error:#}"), "containers cannot be listed");
+                    tracing::warn!(
+                        host = self.job.config.host,
+                        error = format!("{error:#}"),
+                        "containers cannot be listed"
+                    );
                 }
                 Err(_) => {}
             }
@@ -80,7 +88,9 @@ impl DockerDiscovery {
             tokio::select! {
                 () = pause => {}
                 Some(ended) = readers.join_next(), if !readers.is_empty() => {
-                    reading.retain(|id, _| ended.as_ref().ok() != Some(id));
+                    if let Some(state) = ended.ok().and_then(|id| reading.get_mut(&id)) {
+                        *state = Reading::Ended;
+                    }
                 }
                 () = stop.cancelled() => break,
             }
@@ -92,14 +102,18 @@ impl DockerDiscovery {
     async fn list(&self, docker: &Docker) -> Result<Vec<ContainerSummary>> {
         let filters: HashMap<String, Vec<String>> =
             self.job.config.filters.iter().map(|f| (f.name.clone(), f.values.clone())).collect();
-        let options = ListContainersOptions { filters: Some(filters), ..ListContainersOptions::default() };
+        // Those that have ended too: a container may live shorter than the pause between two lists.
+        let options =
+            ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
         Ok(docker.list_containers(Some(options)).await?)
     }
 
-    /// Starts reading new containers and stops reading those that are gone.
+    /// Starts reading containers that run, that ran since `begun` (seconds since the epoch), or that were being read when the
+    /// agent last stopped; lets go of those that ended.
     async fn follow(
         &self,
         docker: &Docker,
+        begun: i64,
         containers: Vec<ContainerSummary>,
         reading: &mut HashMap<String, Reading>,
         readers: &mut JoinSet<String>,
@@ -108,49 +122,71 @@ impl DockerDiscovery {
         for container in containers {
             let Some(id) = container.id.clone() else { continue };
             gone.retain(|g| *g != id);
-            if reading.contains_key(&id) {
-                continue;
-            }
-            let labels = StreamLabels {
-                stdout: self.labels(&container, Stream::Stdout),
-                stderr: self.labels(&container, Stream::Stderr),
+            let runs = container.state == Some(ContainerSummaryStateEnum::RUNNING);
+            let is_new = container.created.is_some_and(|created| created >= begun);
+            let state = reading.get(&id).copied();
+            let starts = match state {
+                None => runs || is_new || self.positions.knows(&id),
+                Some(Reading::Ended) => runs,
+                Some(Reading::File | Reading::Api) => false,
             };
-            if labels.stdout.is_none() && labels.stderr.is_none() {
-                continue;
-            }
-            match self.log_file(docker, &id).await {
-                Ok(Some(path)) => {
-                    let command = Command::Start { key: id.clone(), path, job: self.job.job, labels };
-                    if self.files.try_send(command).is_ok() {
-                        reading.insert(id, Reading::File);
-                    }
-                }
-                Ok(None) => {
-                    let reader = ApiReader {
-                        docker: docker.clone(),
-                        container: id.clone(),
-                        job: self.job.job,
-                        labels,
-                        progress: self.positions.open_cursor(&id),
-                        dispatcher: (self.dispatcher)(),
-                    };
-                    readers.spawn(reader.run());
-                    reading.insert(id, Reading::Api);
-                }
-                Err(error) => tracing::debug!(container = id, error = format!("{error:#}"), "container went away"),
-            }
+            let state = if starts { self.start(docker, &container, &id, readers).await } else { state };
+            // The API's stream ends by itself when the engine has sent everything.
+            let state = match state {
+                Some(Reading::File) if !runs && self.stop(&id) => Some(Reading::Ended),
+                state => state,
+            };
+            reading.extend(state.map(|state| (id, state)));
         }
         for id in gone {
-            match reading.get(&id) {
-                // The stream ends by itself when the engine has sent everything.
-                Some(Reading::Api) | None => {}
-                Some(Reading::File) => {
-                    if self.files.try_send(Command::Stop { key: id.clone() }).is_ok() {
-                        reading.remove(&id);
-                    }
-                }
+            if reading.get(&id) != Some(&Reading::File) || self.stop(&id) {
+                reading.remove(&id);
             }
         }
+    }
+
+    /// Starts reading a container; `None` if it is not to be read, or cannot be now.
+    async fn start(
+        &self,
+        docker: &Docker,
+        container: &ContainerSummary,
+        id: &str,
+        readers: &mut JoinSet<String>,
+    ) -> Option<Reading> {
+        let labels = StreamLabels {
+            stdout: self.labels(container, Stream::Stdout),
+            stderr: self.labels(container, Stream::Stderr),
+        };
+        if labels.stdout.is_none() && labels.stderr.is_none() {
+            return None;
+        }
+        match self.log_file(docker, id).await {
+            Ok(Some(path)) => {
+                let command = Command::Start { key: id.to_owned(), path, job: self.job.job, labels };
+                self.files.try_send(command).ok().map(|()| Reading::File)
+            }
+            Ok(None) => {
+                let reader = ApiReader {
+                    docker: docker.clone(),
+                    container: id.to_owned(),
+                    job: self.job.job,
+                    labels,
+                    progress: self.positions.open_cursor(id),
+                    dispatcher: (self.dispatcher)(),
+                };
+                readers.spawn(reader.run());
+                Some(Reading::Api)
+            }
+            Err(error) => {
+                tracing::debug!(container = id, error = format!("{error:#}"), "container went away");
+                None
+            }
+        }
+    }
+
+    /// Tells the reading thread that a container's file is complete.
+    fn stop(&self, id: &str) -> bool {
+        self.files.try_send(Command::Stop { key: id.to_owned() }).is_ok()
     }
 
     /// The container's log file, if it is one of Docker's JSON files that this process can read.
@@ -206,15 +242,23 @@ fn connect(host: &str) -> Result<Docker> {
     const TIMEOUT_SECONDS: u64 = 120;
     let version = bollard::API_DEFAULT_VERSION;
     match host.split_once("://") {
-        Some(("unix", path)) if !Path::new(path).is_absolute() => Err(anyhow!("host '{host}': write unix:///path")),
+        Some(("unix", path)) if !Path::new(path).is_absolute() => {
+            Err(anyhow!("host '{host}': write unix:///path"))
+        }
         Some(("unix", path)) if !Path::new(path).exists() => {
             // The engine may come later; the client would refuse to be made without its socket.
             tracing::warn!(host, "the engine's socket is not there yet");
             Docker::connect_with_http("http://127.0.0.1:1", TIMEOUT_SECONDS, version).context(host.to_owned())
         }
-        Some(("unix", path)) => Docker::connect_with_unix(path, TIMEOUT_SECONDS, version).context(host.to_owned()),
-        Some(("tcp" | "http", _)) => Docker::connect_with_http(host, TIMEOUT_SECONDS, version).context(host.to_owned()),
-        _ => Err(anyhow!("host '{host}': write unix:///var/run/docker.sock, tcp://host:port or http://host:port")),
+        Some(("unix", path)) => {
+            Docker::connect_with_unix(path, TIMEOUT_SECONDS, version).context(host.to_owned())
+        }
+        Some(("tcp" | "http", _)) => {
+            Docker::connect_with_http(host, TIMEOUT_SECONDS, version).context(host.to_owned())
+        }
+        _ => Err(anyhow!(
+            "host '{host}': write unix:///var/run/docker.sock, tcp://host:port or http://host:port"
+        )),
     }
 }
 

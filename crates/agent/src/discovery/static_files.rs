@@ -22,7 +22,12 @@ pub(crate) struct StaticTarget {
 
 impl StaticTarget {
     /// Prepares a target. `Ok(None)` if relabelling drops it or it is another host's.
-    pub(crate) fn new(job: usize, config: &StaticConfig, rules: &[Relabel], docker: bool) -> Result<Option<Self>, String> {
+    pub(crate) fn new(
+        job: usize,
+        config: &StaticConfig,
+        rules: &[Relabel],
+        docker: bool,
+    ) -> Result<Option<Self>, String> {
         let labels: TargetLabels = config.labels.clone();
         let Some(labels) = relabel(rules, labels) else { return Ok(None) };
         let Some(path) = labels.get("__path__") else {
@@ -31,7 +36,8 @@ impl StaticTarget {
         if labels.get("__host__").is_some_and(|host| *host != hostname()) {
             return Ok(None);
         }
-        let pattern = |text: &str| glob::Pattern::new(text).map_err(|e| format!("labels.__path__: '{text}': {e}"));
+        let pattern =
+            |text: &str| glob::Pattern::new(text).map_err(|e| format!("labels.__path__: '{text}': {e}"));
         let globs = alternatives(path);
         globs.iter().try_for_each(|p| pattern(p).map(drop))?;
         let exclude = labels.get("__path_exclude__").map(|p| pattern(p)).transpose()?;
@@ -73,7 +79,8 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let path = |tail: &str| format!("{}/{tail}", folder.path().display());
-        let labels = [("__path__", path("*.{log,txt}*")), ("__path_exclude__", path("*.gz")), ("job", "x".into())];
+        let labels =
+            [("__path__", path("*.{log,txt}*")), ("__path_exclude__", path("*.gz")), ("job", "x".into())];
         let config = StaticConfig { targets: vec![], labels: labels.map(|(n, v)| (n.to_owned(), v)).into() };
         let target = StaticTarget::new(0, &config, &[], false).unwrap().unwrap();
         let names: Vec<_> = target.files().iter().map(|f| f.file_name().unwrap().to_owned()).collect();

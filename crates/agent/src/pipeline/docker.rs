@@ -26,7 +26,8 @@ pub(super) struct Docker {
 
 impl Default for Docker {
     fn default() -> Self {
-        let layout = Layout::named("RFC3339Nano").unwrap_or_else(|| Layout::parse("2006-01-02T15:04:05.999999999Z07:00"));
+        let layout = Layout::named("RFC3339Nano")
+            .unwrap_or_else(|| Layout::parse("2006-01-02T15:04:05.999999999Z07:00"));
         Self { layout, zone: Zone::utc(), fudge: Fudge::default() }
     }
 }

@@ -35,7 +35,8 @@ impl Json {
                 None => wanted.push((name.clone(), Path::key(name))),
                 Some(expression) => match Path::parse(expression) {
                     Ok(compiled) => wanted.push((name.clone(), compiled)),
-                    Err(problem) => problems.add(format!("{path}.expressions.{name}"), format!("'{expression}': {problem}")),
+                    Err(problem) => problems
+                        .add(format!("{path}.expressions.{name}"), format!("'{expression}': {problem}")),
                 },
             }
         }

@@ -16,7 +16,8 @@ impl Labels {
         let mut sources = Vec::new();
         for (label, source) in body.entries() {
             if !is_label_name(label) {
-                problems.add(source.path(), format!("'{label}' is not a label name: use letters, digits and _"));
+                problems
+                    .add(source.path(), format!("'{label}' is not a label name: use letters, digits and _"));
             }
             let source = source.as_str().filter(|s| !s.is_empty() && !source.is_null()).unwrap_or(label);
             sources.push((label.to_owned(), source.to_owned()));

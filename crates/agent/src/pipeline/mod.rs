@@ -35,9 +35,28 @@ pub struct Pipeline(Vec<Box<dyn Edit>>);
 
 /// Stages of Promtail that are known here by name but not built.
 const NOT_BUILT: [&str; 22] = [
-    "cri", "decolorize", "drop", "eventlogmessage", "geoip", "labelallow", "labeldrop", "limit", "logfmt", "match",
-    "metrics", "multiline", "non_indexed_labels", "pack", "regex", "replace", "sampling", "static_labels",
-    "structured_metadata", "template", "tenant", "timestamp_from_filename",
+    "cri",
+    "decolorize",
+    "drop",
+    "eventlogmessage",
+    "geoip",
+    "labelallow",
+    "labeldrop",
+    "limit",
+    "logfmt",
+    "match",
+    "metrics",
+    "multiline",
+    "non_indexed_labels",
+    "pack",
+    "regex",
+    "replace",
+    "sampling",
+    "static_labels",
+    "structured_metadata",
+    "template",
+    "tenant",
+    "timestamp_from_filename",
 ];
 
 impl Pipeline {
@@ -51,7 +70,9 @@ impl Pipeline {
                     compiled.0.extend(compile(name, &body, problems, not_built));
                 }
                 (None, _) => {}
-                (Some(_), Some(_)) => problems.add(stage.path(), "a pipeline stage must contain only one key"),
+                (Some(_), Some(_)) => {
+                    problems.add(stage.path(), "a pipeline stage must contain only one key")
+                }
             }
         }
         compiled
@@ -97,5 +118,8 @@ fn compile(
 
 /// Whether the first stage reads Docker's JSON records, so that the reader may join partial ones before.
 pub fn begins_with_docker(stages: &Value) -> bool {
-    stages.items().next().is_some_and(|stage| stage.entries().next().is_some_and(|(name, _)| name == "docker"))
+    stages
+        .items()
+        .next()
+        .is_some_and(|stage| stage.entries().next().is_some_and(|(name, _)| name == "docker"))
 }

@@ -17,7 +17,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn compile(config: &OutputConfig, path: &str, problems: &mut Problems) -> Option<Box<dyn Edit>> {
+    pub(super) fn compile(
+        config: &OutputConfig,
+        path: &str,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn Edit>> {
         if config.source.is_empty() {
             problems.add(format!("{path}.source"), "name the extracted value that becomes the line");
             return None;

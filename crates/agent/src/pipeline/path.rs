@@ -20,7 +20,10 @@ impl Path {
         while !rest.is_empty() {
             if let Some(inside) = rest.strip_prefix('[') {
                 let (index, after) = inside.split_once(']').ok_or("expected a closing ]")?;
-                let index = index.trim().parse().map_err(|_| format!("'[{index}]' is not built: write an index like [0]"))?;
+                let index = index
+                    .trim()
+                    .parse()
+                    .map_err(|_| format!("'[{index}]' is not built: write an index like [0]"))?;
                 steps.push(Step::Index(index));
                 rest = after;
             } else if let Some(inside) = rest.strip_prefix('"') {
@@ -65,7 +68,11 @@ impl Path {
             Step::Key(key) => value.get(key),
             Step::Index(index) => {
                 let list = value.as_array()?;
-                let index = if *index < 0 { list.len().checked_sub(index.unsigned_abs() as usize)? } else { *index as usize };
+                let index = if *index < 0 {
+                    list.len().checked_sub(index.unsigned_abs() as usize)?
+                } else {
+                    *index as usize
+                };
                 list.get(index)
             }
         })

@@ -28,7 +28,9 @@ fn run(case: &serde_json::Value) -> Result<Vec<Recorded>, String> {
         return Err(format!("{problems}{}", not_built.join(", ")));
     }
     let mut entries = Vec::new();
-    for line in case["lines"].as_array().into_iter().flatten().filter_map(|l| l.as_str()).filter(|l| !l.is_empty()) {
+    for line in
+        case["lines"].as_array().into_iter().flatten().filter_map(|l| l.as_str()).filter(|l| !l.is_empty())
+    {
         let labels = Labels::from_pairs([("job", "stdin")]).to_builder();
         let mut entry = Entry::new(read_at, line.to_owned(), labels);
         if pipeline.run(&mut entry) == Verdict::Keep {

@@ -35,7 +35,11 @@ pub(super) struct SetTimestamp {
 }
 
 impl SetTimestamp {
-    pub(super) fn compile(config: &TimestampConfig, path: &str, problems: &mut Problems) -> Option<Box<dyn Edit>> {
+    pub(super) fn compile(
+        config: &TimestampConfig,
+        path: &str,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn Edit>> {
         let before = problems.iter().count();
         if config.source.is_empty() {
             problems.add(format!("{path}.source"), "name the extracted value that holds the time");
@@ -55,11 +59,13 @@ impl SetTimestamp {
             None | Some("" | "fudge") => Some(Fudge::default()),
             Some("skip") => None,
             Some(other) => {
-                problems.add(format!("{path}.action_on_failure"), format!("'{other}' is neither fudge nor skip"));
+                problems
+                    .add(format!("{path}.action_on_failure"), format!("'{other}' is neither fudge nor skip"));
                 None
             }
         };
-        let formats = std::iter::once(&config.format).chain(&config.fallback_formats).map(|f| format(f)).collect();
+        let formats =
+            std::iter::once(&config.format).chain(&config.fallback_formats).map(|f| format(f)).collect();
         let sound = problems.iter().count() == before;
         let stage = Self { source: config.source.clone(), formats, zone, fudge };
         sound.then(|| Box::new(stage) as Box<dyn Edit>)

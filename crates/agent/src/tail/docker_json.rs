@@ -29,7 +29,8 @@ struct Partial {
 
 impl Joiner {
     pub(super) fn new(max_bytes: usize) -> Self {
-        let layout = Layout::named("RFC3339Nano").unwrap_or_else(|| Layout::parse("2006-01-02T15:04:05.999999999Z07:00"));
+        let layout = Layout::named("RFC3339Nano")
+            .unwrap_or_else(|| Layout::parse("2006-01-02T15:04:05.999999999Z07:00"));
         Self { stdout: None, stderr: None, layout, zone: Zone::utc(), max_bytes }
     }
 
@@ -111,7 +112,10 @@ mod tests {
     #[test]
     fn joins_partial_records() {
         check(&[("ab", "stdout", "1"), ("cd\n", "stdout", "1")], &[("abcd", "1")]);
-        check(&[("a", "stdout", "1"), ("x\n", "stderr", "2"), ("b\n", "stdout", "1")], &[("x", "2"), ("ab", "1")]);
+        check(
+            &[("a", "stdout", "1"), ("x\n", "stderr", "2"), ("b\n", "stdout", "1")],
+            &[("x", "2"), ("ab", "1")],
+        );
         check(&[("a", "stdout", "1"), ("b\n", "stdout", "3")], &[("a", "1"), ("b", "3")]);
         check(&[("tty\r\n", "stdout", "1"), ("", "stdout", "2")], &[("tty", "1"), ("", "2")]);
     }

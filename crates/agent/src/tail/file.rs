@@ -71,7 +71,17 @@ impl FileTail {
         let read = progress.acknowledged();
         let joiner = docker.then(|| Joiner::new(max_line));
         let (rest, last_growth) = (Vec::new(), Instant::now());
-        Ok(Self { path: path.to_owned(), file, identity, progress, read, rest, joiner, max_line, last_growth })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            identity,
+            progress,
+            read,
+            rest,
+            joiner,
+            max_line,
+            last_growth,
+        })
     }
 
     /// Where it was opened.
@@ -96,7 +106,12 @@ impl FileTail {
 
     /// Reads the next chunk. Lines are appended to `out`; the ticket, if there are any, acknowledges them. `Ok(None)` says that
     /// nothing new could be handed on. With `last` an unfinished line at the end is handed on too.
-    pub fn read(&mut self, positions: &Positions, last: bool, out: &mut Vec<Line>) -> io::Result<Option<Arc<Ticket>>> {
+    pub fn read(
+        &mut self,
+        positions: &Positions,
+        last: bool,
+        out: &mut Vec<Line>,
+    ) -> io::Result<Option<Arc<Ticket>>> {
         let size = self.file.metadata()?.len();
         if size < self.read || (size > self.read && !self.identity.is_of(&self.file)?) {
             self.begin_anew(positions)?;
@@ -185,7 +200,8 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let filename = folder.path().join("positions.yaml").to_string_lossy().into_owned();
-            let positions = Positions::load(&PositionsConfig { filename, ..PositionsConfig::default() }).unwrap();
+            let positions =
+                Positions::load(&PositionsConfig { filename, ..PositionsConfig::default() }).unwrap();
             Self { folder, positions }
         }
 

@@ -141,8 +141,15 @@ impl Poller {
     fn open(&mut self, path: &Path, job: usize, labels: StreamLabels, docker: bool, key: Option<String>) {
         let Ok(metadata) = std::fs::metadata(path) else { return };
         let place = (metadata.dev(), metadata.ino());
+        if !metadata.is_file() {
+            return;
+        }
         // Open already, perhaps under the name it had before.
-        if !metadata.is_file() || self.tails.iter().any(|t| t.file.place() == place) {
+        if let Some(tail) = self.tails.iter_mut().find(|t| t.file.place() == place) {
+            // A container that was started again goes on in its file.
+            if key.is_some() && tail.file.path() == path {
+                tail.leaving = None;
+            }
             return;
         }
         match FileTail::open(path, &self.positions, docker, self.options.max_line) {
@@ -157,7 +164,9 @@ impl Poller {
     fn obey(&mut self) {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Start { key, path, job, labels }) => self.open(&path, job, labels, true, Some(key)),
+                Ok(Command::Start { key, path, job, labels }) => {
+                    self.open(&path, job, labels, true, Some(key))
+                }
                 Ok(Command::Stop { key }) => {
                     for tail in self.tails.iter_mut().filter(|t| t.key.as_ref() == Some(&key)) {
                         tail.leaving.get_or_insert_with(Instant::now);
@@ -177,7 +186,10 @@ impl Poller {
                 tail.leaving = Some(Instant::now());
                 if now.is_some() {
                     let docker = tail.key.is_some();
-                    renewed.insert(tail.file.path().to_owned(), (tail.job, tail.labels.clone(), docker, tail.key.clone()));
+                    renewed.insert(
+                        tail.file.path().to_owned(),
+                        (tail.job, tail.labels.clone(), docker, tail.key.clone()),
+                    );
                 }
             }
         }

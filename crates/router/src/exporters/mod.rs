@@ -48,7 +48,11 @@ impl RetryConfig {
             initial: self.initial_interval.get(),
             max: self.max_interval.get(),
             multiplier: self.multiplier.max(1.0),
-            give_up: if self.enabled { (!give_up.is_zero()).then_some(give_up) } else { Some(Duration::default().get()) },
+            give_up: if self.enabled {
+                (!give_up.is_zero()).then_some(give_up)
+            } else {
+                Some(Duration::default().get())
+            },
         }
     }
 }
@@ -78,7 +82,11 @@ impl QueueConfig {
 
     /// The queue's bounds.
     pub fn limits(&self) -> QueueLimits {
-        QueueLimits { requests: self.queue_size.max(1), bytes: Self::MAX_BYTES, workers: self.num_consumers.clamp(1, 64) }
+        QueueLimits {
+            requests: self.queue_size.max(1),
+            bytes: Self::MAX_BYTES,
+            workers: self.num_consumers.clamp(1, 64),
+        }
     }
 }
 

@@ -70,7 +70,11 @@ impl OtlpGrpc {
             "none" | "" => None,
             other => return Err(format!("compression: '{other}' is none of gzip, zstd, none")),
         };
-        Ok(Self { channel: endpoint(config)?.connect_lazy(), compression, headers: headers(&config.headers)? })
+        Ok(Self {
+            channel: endpoint(config)?.connect_lazy(),
+            compression,
+            headers: headers(&config.headers)?,
+        })
     }
 
     /// What can be checked without a runtime.
@@ -115,7 +119,8 @@ fn tls(config: &TlsConfig) -> Result<ClientTlsConfig, String> {
 /// Configured headers, checked.
 pub(super) fn headers(config: &BTreeMap<String, Secret>) -> Result<http::HeaderMap, String> {
     let pair = |(name, value): (&String, &Secret)| {
-        let key = HeaderName::try_from(name.as_str()).map_err(|_| format!("headers.{name}: not a header name"))?;
+        let key =
+            HeaderName::try_from(name.as_str()).map_err(|_| format!("headers.{name}: not a header name"))?;
         let mut value = http::HeaderValue::try_from(value.reveal())
             .map_err(|_| format!("headers.{name}: the value is not allowed in a header"))?;
         value.set_sensitive(true);
@@ -149,7 +154,11 @@ impl Consumer for OtlpGrpc {
 pub(super) fn warn_of_rejected(response: &[u8]) {
     match PartialSuccess::from_response(response) {
         Ok(partial) if partial.rejected > 0 => {
-            tracing::warn!(rejected = partial.rejected, reason = partial.message, "the receiver refused a part");
+            tracing::warn!(
+                rejected = partial.rejected,
+                reason = partial.message,
+                "the receiver refused a part"
+            );
         }
         _ => {}
     }

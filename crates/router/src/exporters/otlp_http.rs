@@ -85,10 +85,13 @@ impl OtlpHttp {
             .default_headers(headers(&config.headers)?)
             .redirect(reqwest::redirect::Policy::none());
         if config.tls.insecure_skip_verify {
-            return Err("tls.insecure_skip_verify: certificates are always verified; give tls.ca_file".to_owned());
+            return Err(
+                "tls.insecure_skip_verify: certificates are always verified; give tls.ca_file".to_owned()
+            );
         }
         if !config.tls.ca_file.is_empty() {
-            let pem = std::fs::read(&config.tls.ca_file).map_err(|e| format!("tls.ca_file: {}: {e}", config.tls.ca_file))?;
+            let pem = std::fs::read(&config.tls.ca_file)
+                .map_err(|e| format!("tls.ca_file: {}: {e}", config.tls.ca_file))?;
             let authority = reqwest::Certificate::from_pem(&pem).map_err(|e| format!("tls.ca_file: {e}"))?;
             client = client.add_root_certificate(authority);
         }
@@ -109,7 +112,10 @@ impl Consumer for OtlpHttp {
                 Signal::Logs => &self.logs,
             };
             let Some(url) = url.clone() else {
-                return Err(Failure::internal(format!("this exporter has no endpoint for {:?}", data.signal)));
+                return Err(Failure::internal(format!(
+                    "this exporter has no endpoint for {:?}",
+                    data.signal
+                )));
             };
             let mut request = self.client.post(url).header(header::CONTENT_TYPE, "application/x-protobuf");
             let body = if self.gzip {
@@ -118,10 +124,16 @@ impl Consumer for OtlpHttp {
             } else {
                 data.body
             };
-            let response =
-                request.body(body).send().await.map_err(|e| Failure::unavailable(e.without_url().to_string(), None))?;
+            let response = request
+                .body(body)
+                .send()
+                .await
+                .map_err(|e| Failure::unavailable(e.without_url().to_string(), None))?;
             let (status, headers) = (response.status(), response.headers().clone());
-            let body = response.bytes().await.map_err(|e| Failure::unavailable(e.without_url().to_string(), None))?;
+            let body = response
+                .bytes()
+                .await
+                .map_err(|e| Failure::unavailable(e.without_url().to_string(), None))?;
             if status.is_success() {
                 warn_of_rejected(&body);
                 return Ok(());
@@ -136,7 +148,8 @@ impl Consumer for OtlpHttp {
 }
 
 fn gzip(body: &[u8]) -> std::io::Result<bytes::Bytes> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
     encoder.write_all(body)?;
     Ok(encoder.finish()?.into())
 }

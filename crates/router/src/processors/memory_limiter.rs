@@ -101,7 +101,8 @@ fn total_memory() -> u64 {
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
     });
     let machine = machine.unwrap_or(u64::MAX);
-    let cgroup = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    let cgroup =
+        number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     cgroup.unwrap_or(machine).min(machine)
 }
 

@@ -139,7 +139,9 @@ impl Resource {
 
 impl Action {
     fn apply(&self, attributes: &mut Vec<(Vec<u8>, Vec<u8>)>) {
-        let find = |attributes: &[(Vec<u8>, Vec<u8>)], key: &str| attributes.iter().position(|(k, _)| k == key.as_bytes());
+        let find = |attributes: &[(Vec<u8>, Vec<u8>)], key: &str| {
+            attributes.iter().position(|(k, _)| k == key.as_bytes())
+        };
         let place = find(attributes, &self.key);
         if self.kind == Kind::Delete {
             place.map(|i| attributes.remove(i));
@@ -246,7 +248,8 @@ mod tests {
     }
 
     fn apply(actions: serde_json::Value) -> Vec<(String, String)> {
-        let config: ResourceConfig = serde_json::from_value(serde_json::json!({"attributes": actions})).unwrap();
+        let config: ResourceConfig =
+            serde_json::from_value(serde_json::json!({"attributes": actions})).unwrap();
         let processor = Resource::new(&config, Arc::new(Nowhere)).map_err(|p| p.join("; ")).unwrap();
         let json = br#"{"resourceSpans":[{"resource":{"attributes":[
             {"key":"service.name","value":{"stringValue":"a"}},{"key":"old","value":{"intValue":"1"}}]},
@@ -274,9 +277,14 @@ mod tests {
 
     #[test]
     fn problems_name_their_place() {
-        let config: ResourceConfig =
-            serde_json::from_value(serde_json::json!({"attributes": [{"key": "a", "action": "hash"}, {"action": "x"}]})).unwrap();
+        let config: ResourceConfig = serde_json::from_value(
+            serde_json::json!({"attributes": [{"key": "a", "action": "hash"}, {"action": "x"}]}),
+        )
+        .unwrap();
         let Err(problems) = Resource::new(&config, Arc::new(Nowhere)) else { panic!("must be refused") };
-        assert_eq!(problems, ["attributes[0].action: hash is not built yet", "attributes[1].key: must not be empty"]);
+        assert_eq!(
+            problems,
+            ["attributes[0].action: hash is not built yet", "attributes[1].key: must not be empty"]
+        );
     }
 }

@@ -32,7 +32,11 @@ pub struct TailSampling {
 
 impl TailSampling {
     /// A processor that releases into `outbox`; all problems of the configuration come back together.
-    pub fn new(config: &TailSamplingConfig, outbox: Arc<Queue>, metrics: SamplingMetrics) -> Result<Self, Vec<String>> {
+    pub fn new(
+        config: &TailSamplingConfig,
+        outbox: Arc<Queue>,
+        metrics: SamplingMetrics,
+    ) -> Result<Self, Vec<String>> {
         let sampler = Sampler::new(config)?;
         let conditions = sampler.conditions();
         let (begun, wake) = (Instant::now(), Notify::new());

@@ -28,7 +28,9 @@ pub(super) enum ValueTest {
 impl ValueTest {
     fn passes(&self, value: &AnyValue<'_>) -> bool {
         match (self, value) {
-            (Self::Int { min, max }, AnyValue::Int(v)) => min.is_none_or(|m| *v >= m) && max.is_none_or(|m| *v <= m),
+            (Self::Int { min, max }, AnyValue::Int(v)) => {
+                min.is_none_or(|m| *v >= m) && max.is_none_or(|m| *v <= m)
+            }
             (Self::Bool(want), AnyValue::Bool(v)) => v == want,
             (Self::OneOf(values), AnyValue::Str(v)) => values.iter().any(|x| x == v),
             (Self::Regex(regexes), AnyValue::Str(v)) => regexes.iter().any(|r| r.is_match(v)),
@@ -89,8 +91,9 @@ impl Conditions {
             let passes = match condition {
                 Condition::Status(mask) => u32::try_from(status).is_ok_and(|s| s < 8 && mask & (1 << s) != 0),
                 Condition::SampledFlag => flags & 1 != 0,
-                Condition::TraceState { key, values } => entries(trace_state)
-                    .any(|(k, v)| k == key && values.iter().any(|x| x == v)),
+                Condition::TraceState { key, values } => {
+                    entries(trace_state).any(|(k, v)| k == key && values.iter().any(|x| x == v))
+                }
                 Condition::Attribute { .. } => false,
             };
             found |= Bits::from(passes) << place;

@@ -16,9 +16,9 @@ mod recorded;
 mod sampler;
 mod split;
 
-pub use config::{PolicyConfig, TailSamplingConfig};
-pub use policy::{Decision, Policies};
 pub use assemble::assemble;
 pub use condition::Conditions;
+pub use config::{PolicyConfig, TailSamplingConfig};
+pub use policy::{Decision, Policies};
 pub use sampler::{Full, Group, Origin, Release, Sampler, SamplerStats};
 pub use split::{Piece, split};

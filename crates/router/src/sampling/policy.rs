@@ -129,7 +129,8 @@ impl Rule {
                     if !part.rule.holds(now, facts) {
                         continue;
                     }
-                    let fits = part.used.used(now) + facts.spans <= part.budget && used.used(now) + facts.spans <= *max;
+                    let fits = part.used.used(now) + facts.spans <= part.budget
+                        && used.used(now) + facts.spans <= *max;
                     if fits {
                         part.used.add(facts.spans);
                         used.add(facts.spans);
@@ -214,7 +215,9 @@ impl Compiler {
                 let bound = |v: i64| (v != 0).then_some(v);
                 let (min, max) = (bound(c.min_value), bound(c.max_value));
                 if min.is_none() && max.is_none() {
-                    return Err(format!("{path}.numeric_attribute: set min_value or max_value to other than 0"));
+                    return Err(format!(
+                        "{path}.numeric_attribute: set min_value or max_value to other than 0"
+                    ));
                 }
                 let test = ValueTest::Int { min, max };
                 self.bit(path, Condition::Attribute { key: c.key.clone(), test }, c.invert_match)
@@ -328,7 +331,8 @@ mod tests {
 
     /// Decisions in order for traces given as (has an error, spans), all in one instant.
     fn run(policies: &mut Policies, traces: &[(bool, u64)]) -> String {
-        let one = |&(error, spans): &(bool, u64)| match policies.decide(0, &facts(spans, u128::from(error))).0 {
+        let one = |&(error, spans): &(bool, u64)| match policies.decide(0, &facts(spans, u128::from(error))).0
+        {
             Decision::Sampled => 'S',
             Decision::NotSampled => 'N',
             Decision::Dropped => 'D',

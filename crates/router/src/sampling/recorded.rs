@@ -24,7 +24,8 @@ fn request(trace: &Value) -> Value {
         .map(|(i, span)| {
             let start = 1_700_000_000_000_000_000 + span["offset_ms"].as_u64().unwrap() * 1_000_000;
             let end = start + span["duration_ms"].as_u64().unwrap() * 1_000_000;
-            let events: Vec<Value> = span["events"].as_array().unwrap().iter().map(|name| json!({"name": name})).collect();
+            let events: Vec<Value> =
+                span["events"].as_array().unwrap().iter().map(|name| json!({"name": name})).collect();
             let mut out = json!({
                 "traceId": trace["traceId"], "spanId": format!("{:016x}", i + 1), "name": "span",
                 "startTimeUnixNano": start.to_string(), "endTimeUnixNano": end.to_string(),

@@ -142,7 +142,10 @@ impl Sampler {
     pub fn new(config: &TailSamplingConfig) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         if config.sampling_strategy != "trace-complete" {
-            problems.push(format!("sampling_strategy: '{}' is not built; use trace-complete", config.sampling_strategy));
+            problems.push(format!(
+                "sampling_strategy: '{}' is not built; use trace-complete",
+                config.sampling_strategy
+            ));
         }
         if config.num_traces == 0 {
             problems.push("num_traces: must be above 0".to_owned());
@@ -155,7 +158,9 @@ impl Sampler {
         };
         let nanos = |d: &service::config::Duration| u64::try_from(d.get().as_nanos()).unwrap_or(u64::MAX);
         let after_root = nanos(&config.decision_wait_after_root_received);
-        let remembered = |configured: usize| if configured > 0 { configured } else { config.num_traces.saturating_mul(10) };
+        let remembered = |configured: usize| {
+            if configured > 0 { configured } else { config.num_traces.saturating_mul(10) }
+        };
         let cache = &config.decision_cache;
         Ok(Self {
             config: Limits {
@@ -170,7 +175,10 @@ impl Sampler {
             policies,
             waiting: HashMap::new(),
             due: BTreeSet::new(),
-            decided: Decided::new(remembered(cache.sampled_cache_size), remembered(cache.non_sampled_cache_size)),
+            decided: Decided::new(
+                remembered(cache.sampled_cache_size),
+                remembered(cache.non_sampled_cache_size),
+            ),
             stats: SamplerStats::default(),
         })
     }
@@ -373,7 +381,8 @@ mod tests {
 
     #[test]
     fn overflow_decides_early_and_loses_nothing() {
-        let mut sampler = sampler(serde_json::json!({"decision_wait": "10s", "num_traces": 2, "policies": always()}));
+        let mut sampler =
+            sampler(serde_json::json!({"decision_wait": "10s", "num_traces": 2, "policies": always()}));
         add(&mut sampler, 0, 1, 10, facts(true, false));
         add(&mut sampler, S, 2, 10, facts(true, false));
         assert_eq!(add(&mut sampler, 2 * S, 3, 10, facts(true, false)), 1);

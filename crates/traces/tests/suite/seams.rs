@@ -134,7 +134,7 @@ async fn answers_do_not_depend_on_blocks() {
 
     // Whole traces here and there, others in pieces; some spans twice.
     let service = Service::open(&folder.path().join("many")).await;
-    let part = |t: usize, n: usize| if t % 4 == 0 { t / 4 % 3 } else { (t * 7 + n * 5) % 3 };
+    let part = |t: usize, n: usize| if t.is_multiple_of(4) { t / 4 % 3 } else { (t * 7 + n * 5) % 3 };
     for place in 0..3 {
         let body = request(|t, n| part(t, n) == place || (t + n) % 13 == place);
         assert_eq!(service.push("application/json", body).await.0, 200);

@@ -20,7 +20,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut which, mut megabytes, mut spans) = (None, 400_u64, 600_000_u64);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        let mut number = || args.next().and_then(|n| n.parse().ok()).with_context(|| format!("{arg} needs a number"));
+        let mut number =
+            || args.next().and_then(|n| n.parse().ok()).with_context(|| format!("{arg} needs a number"));
         match arg.as_str() {
             "logs" | "traces" => which = Some(arg.as_str()),
             "--mb" => megabytes = number()?,
@@ -28,7 +29,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             other => bail!("'{other}' is not understood"),
         }
     }
-    println!("{:8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}", "", "rows", "raw MiB", "acked CPU", "CPU s", "peak MiB", "disk MiB", "zstd CPU", "zstd MiB");
+    println!(
+        "{:8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "rows", "raw MiB", "acked CPU", "CPU s", "peak MiB", "disk MiB", "zstd CPU", "zstd MiB"
+    );
     if which != Some("traces") {
         logs(megabytes)?;
     }
@@ -50,7 +54,10 @@ fn logs(megabytes: u64) -> Result<()> {
     let data = folder.path().join("data");
     fs::write(
         &config,
-        format!("auth_enabled: false\nserver: {{http_listen_port: {port}, grpc_listen_port: 0}}\ncommon: {{path_prefix: {}}}\n", data.display()),
+        format!(
+            "auth_enabled: false\nserver: {{http_listen_port: {port}, grpc_listen_port: 0}}\ncommon: {{path_prefix: {}}}\n",
+            data.display()
+        ),
     )?;
     let step = 10_000_000;
     let lines = (megabytes << 20) / 200;
