@@ -3,8 +3,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --workspace --bins \
+RUN cargo build --release --locked --workspace --bins \
     && mkdir -p /out/bin /out/data \
     && for b in timberline timberline-agent timberline-router timberline-logs timberline-traces timberline-demo; do \
          cp target/release/$b /out/bin/ && strip /out/bin/$b; done

@@ -24,7 +24,7 @@ pub(crate) struct Fleet {
     /// The router's page of metrics.
     pub(crate) router_metrics: String,
     /// Its processes, those that send before those that take.
-    pub(crate) services: Vec<Service>,
+    services: Vec<Service>,
     // Goes last: the processes work in it.
     _folder: TempDir,
 }
@@ -47,8 +47,7 @@ impl Fleet {
         });
         let agent = agent(port::free(), logs_port, jobs, path)?.started()?;
         let ready = router.ready();
-        let sender =
-            Service::new("timberline-router", "router.yaml", &config, path, ready)?.started()?;
+        let sender = Service::new("timberline-router", "router.yaml", &config, path, ready)?.started()?;
         Ok(router.fleet(logs_port, traces_port, vec![agent, sender, traces, logs], folder))
     }
 
@@ -63,10 +62,30 @@ impl Fleet {
             "router": router.config(),
             "agent": agent_config(port::free(), jobs, path),
         });
-        let service = Service::new("timberline", "timberline.yaml", &config, path, format!("{}/ready", url(logs)))?;
+        let service =
+            Service::new("timberline", "timberline.yaml", &config, path, format!("{}/ready", url(logs)))?;
         let data = path.join("data").display().to_string();
         let service = service.arg("--data").arg(data).started()?;
         Ok(router.fleet(logs, traces, vec![service], folder))
+    }
+}
+
+impl Fleet {
+    /// Kills everything on the spot, and starts it again.
+    pub(crate) fn cut_power(&mut self) -> Result<()> {
+        self.services.iter_mut().try_for_each(Service::kill)?;
+        self.services.iter_mut().rev().try_for_each(Service::start)
+    }
+
+    /// Makes blocks of everything that the stores hold in memory.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.loki.flush()?;
+        self.tempo.flush()
+    }
+
+    /// Ends everything in good order.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.services.iter_mut().try_for_each(Service::stop)
     }
 }
 
@@ -156,7 +175,6 @@ fn agent_config(port: u16, jobs: &Value, folder: &Path) -> Value {
         "positions": {"filename": folder.join("positions.yaml"), "sync_period": "100ms"},
         "target_config": {"sync_period": "100ms"},
         "scrape_configs": jobs,
-        "clients": [{"url":"http://127.0.0.1:1/", "batchwait":"100ms"}], // TEMPORARY
     })
 }
 

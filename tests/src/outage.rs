@@ -27,6 +27,8 @@ fn the_store_dies() -> Result<()> {
             outage.arrive()?;
             outage.logs.kill()?;
             outage.grow()?;
+            outage.rotate.store(true, Ordering::Relaxed);
+            outage.grow()?;
             outage.logs.start()?;
         }
         Ok(())
@@ -63,6 +65,7 @@ struct Outage<'a> {
     loki: Loki,
     start: i64,
     written: &'a AtomicU64,
+    rotate: &'a AtomicBool,
 }
 
 fn story(own_times: bool, deaths: impl FnOnce(&mut Outage<'_>) -> Result<()>) -> Result<()> {
@@ -80,16 +83,17 @@ fn story(own_times: bool, deaths: impl FnOnce(&mut Outage<'_>) -> Result<()>) ->
     });
     let start = Timestamp::now().nanos();
     let written = AtomicU64::new(0);
-    let (stop, stopped) = (AtomicBool::new(false), |flag: &AtomicBool| flag.load(Ordering::Relaxed));
+    let (stop, rotate) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut outage = Outage {
         logs: fleet::logs_with(port, folder.path(), settings)?.started()?,
         agent: fleet::agent(port::free(), port, &job, folder.path())?.started()?,
         loki: Loki(fleet::url(port)),
         start,
         written: &written,
+        rotate: &rotate,
     };
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(&path, start, &written, || stopped(&stop)));
+        let writer = scope.spawn(|| write(&path, start, &written, &rotate, &stop));
         let died = deaths(&mut outage);
         stop.store(true, Ordering::Relaxed);
         writer.join().expect("the writer does not panic")?;
@@ -108,11 +112,16 @@ fn line(start: i64, number: u64) -> String {
         .to_string()
 }
 
-/// Lets the file grow until told to stop, now and then in the middle of a line.
-fn write(path: &Path, start: i64, written: &AtomicU64, stop: impl Fn() -> bool) -> Result<()> {
+/// Lets the file grow until told to stop, now and then in the middle of a line. When told to rotate, it is renamed and
+/// begun anew.
+fn write(path: &Path, start: i64, written: &AtomicU64, rotate: &AtomicBool, stop: &AtomicBool) -> Result<()> {
     let mut file = File::create(path)?;
     let mut number = 0;
-    while !stop() {
+    while !stop.load(Ordering::Relaxed) {
+        if rotate.swap(false, Ordering::Relaxed) {
+            std::fs::rename(path, path.with_extension(format!("log.{number}")))?;
+            file = File::create(path)?;
+        }
         for _ in 0..5 {
             let text = line(start, number) + "\n";
             let (head, tail) = text.split_at(if number % 7 == 0 { text.len() / 2 } else { 0 });

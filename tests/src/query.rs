@@ -174,6 +174,11 @@ impl Tempo {
         strings(&scope["tags"])
     }
 
+    /// Makes blocks of everything in memory.
+    pub(crate) fn flush(&self) -> Result<()> {
+        http::post(format!("{}/flush", self.0), "", "")?.ok().map(drop)
+    }
+
     /// Values of a tag.
     pub(crate) fn tag_values(&self, tag: &str) -> Result<BTreeSet<String>> {
         let answer = json(format!("{}/api/v2/search/tag/{tag}/values", self.0))?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use testkit::process::{Launch, Process};
 
 /// Patience for whatever takes milliseconds on a machine with nothing else to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer; the last error tells why there was none.
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
@@ -46,9 +46,9 @@ impl Service {
         let own = folder.join(format!("{binary}.yaml"));
         // JSON is YAML.
         std::fs::write(&own, config.to_string()).with_context(|| own.display().to_string())?;
-        let shipped = shipped.map(|name| testkit::recorded::workspace().join("compose").join(name));
+        let shipped = testkit::recorded::workspace().join("compose").join(shipped);
         let args =
-            shipped.iter().chain([&own]).flat_map(|file| ["--config".to_owned(), file.display().to_string()]);
+            [shipped, own].into_iter().flat_map(|file| ["--config".to_owned(), file.display().to_string()]);
         Ok(Self { binary, args: args.collect(), folder: folder.to_owned(), ready, process: None })
     }
 

@@ -77,25 +77,25 @@ fn story(start: fn(&Value) -> Result<Fleet>, sampled: bool) -> Result<()> {
         args.extend(plan.iter().map(|(kind, id)| format!("{kind}={id}")));
         clients::run("shop.py", &args)?;
     }
-    day.check_lines(&fleet.loki, folder.path())?;
-    day.check_records(&fleet.loki)?;
-    let kept = |(kind, id): &&Planned| !sampled || *kind != "ordinary" || WITHIN_SHARE.contains(id);
     let all: Vec<Planned> = OVER_GRPC.iter().chain(&OVER_HTTP).copied().collect();
-    let kept: Vec<Planned> = all.iter().filter(kept).copied().collect();
+    let keep = |(kind, id): &&Planned| !sampled || *kind != "ordinary" || WITHIN_SHARE.contains(id);
+    let kept: Vec<Planned> = all.iter().filter(keep).copied().collect();
     if sampled {
         check_decisions(&fleet, all.len(), kept.len())?;
     }
-    day.check_traces(&fleet.tempo, &all, &kept)?;
-    day.jump(&fleet.loki, &fleet.tempo)?;
-
-    // Again out of blocks: the answers must not tell where the data lies.
-    fleet.loki.flush()?;
-    testkit::http::post(format!("{}/flush", fleet.tempo.0), "", "")?.ok()?;
-    day.check_lines(&fleet.loki, folder.path())?;
-    day.check_records(&fleet.loki)?;
-    day.check_traces(&fleet.tempo, &all, &kept)?;
-    day.jump(&fleet.loki, &fleet.tempo)?;
-    fleet.services.iter_mut().try_for_each(|service| service.stop())
+    let check = |fleet: &Fleet| -> Result<()> {
+        day.check_lines(&fleet.loki, folder.path())?;
+        day.check_records(&fleet.loki)?;
+        day.check_traces(&fleet.tempo, &all, &kept)?;
+        day.jump(&fleet.loki, &fleet.tempo)
+    };
+    check(&fleet)?;
+    // The answers must not tell where the data lies: in memory again after a replay, and in blocks.
+    fleet.cut_power().context("power cut")?;
+    check(&fleet).context("after a power cut")?;
+    fleet.flush()?;
+    check(&fleet).context("out of blocks")?;
+    fleet.stop()
 }
 
 /// What the agent reads: one job keeps JSON lines whole, the other puts their message in their place.
@@ -188,7 +188,7 @@ impl Day {
         for (line, (level, stream, _)) in lines.iter().zip(DAY) {
             let mut labels =
                 vec![("filename", &*file), ("job", "web"), ("service", "web"), ("service_name", "web")];
-            if line.labels.contains_key("stream") {labels.push(("stream", stream));} //TEMPORARY
+            labels.push(("stream", stream));
             labels.extend((!level.is_empty()).then_some(("level", level)));
             let labels =
                 labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

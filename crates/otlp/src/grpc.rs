@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use service::Failure;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding::{Gzip, Zstd};
 use tonic::server::{Grpc, NamedService, UnaryService};
@@ -13,7 +12,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use wire::otlp::{Format, Signal, rpc};
 
-use crate::{Door, Export, RawCodec};
+use crate::{Door, Export, RawCodec, decode};
 
 /// gRPC path of an export of traces.
 pub const TRACES_EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -86,10 +85,8 @@ impl UnaryService<Bytes> for Unary {
         let (door, signal) = (self.door.clone(), self.signal);
         Box::pin(async move {
             let (metadata, _, body) = request.into_parts();
-            let (body, counts) = signal.decode(body, Format::Protobuf).map_err(|error| {
-                door.sink.undecodable(signal, "grpc");
-                Status::from(Failure::invalid(error.to_string()))
-            })?;
+            let decoded = decode(signal, body, Format::Protobuf).await;
+            let (body, counts) = decoded.inspect_err(|_| door.sink.undecodable(signal, "grpc"))?;
             let headers = metadata.into_headers();
             door.sink.export(Export { signal, body, counts, headers, transport: "grpc" }).await?;
             Ok(Response::new(rpc::export_response(Format::Protobuf)))

@@ -10,7 +10,7 @@ use service::Failure;
 use wire::decompress::{DecompressError, Encoding, decompress};
 use wire::otlp::{Format, Signal, rpc};
 
-use crate::{Door, Export};
+use crate::{Door, Export, decode};
 
 /// The HTTP routes of a door.
 pub fn router(door: &Door) -> Router {
@@ -68,11 +68,14 @@ async fn take(
         })?,
     };
     let body = service::http::read_body(body, door.max_bytes).await?;
-    let decoded = decompress(body, encoding, door.max_bytes).map_err(|error| match error {
+    let plain = decompress(body, encoding, door.max_bytes).map_err(|error| match error {
         DecompressError::TooLarge { limit } => Failure::too_large(limit),
         error => Failure::invalid(error.to_string()),
     });
-    let decoded = decoded.and_then(|b| signal.decode(b, format).map_err(|e| Failure::invalid(e.to_string())));
+    let decoded = match plain {
+        Ok(plain) => decode(signal, plain, format).await,
+        Err(failure) => Err(failure),
+    };
     let (body, counts) = decoded.inspect_err(|_| door.sink.undecodable(signal, "http"))?;
     door.sink.export(Export { signal, body, counts, headers, transport: "http" }).await
 }

@@ -5,10 +5,12 @@
 //! `google.rpc.Status` bodies, as the OpenTelemetry protocol asks.
 
 mod codec;
+mod decode;
 mod grpc;
 mod http;
 
 pub use codec::RawCodec;
+pub use decode::{decode, off_thread};
 pub use grpc::{LOGS_EXPORT, TRACES_EXPORT, routes};
 pub use http::router;
 

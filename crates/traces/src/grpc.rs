@@ -5,11 +5,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use model::{TenantId, duration};
+use otlp::RawCodec;
 use prost::Message;
 use service::Failure;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::CompressionEncoding;
 use tonic::server::{Grpc, NamedService, ServerStreamingService};
 use tonic::{Response, Status};
 use wire::tempo::{
@@ -18,44 +19,6 @@ use wire::tempo::{
 
 use crate::api::ask::{Metrics, Search, Tags};
 use crate::api::{Api, QUERY_TIMEOUT, within};
-
-/// Messages as the bytes they are.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
 
 /// The service.
 #[derive(Clone)]
@@ -80,7 +43,7 @@ impl tonic::codegen::Service<http::Request<tonic::body::Body>> for StreamingQuer
         let method =
             request.uri().path().strip_prefix("/tempopb.StreamingQuerier/").unwrap_or_default().to_owned();
         Box::pin(async move {
-            let mut grpc = Grpc::new(Raw)
+            let mut grpc = Grpc::new(RawCodec)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(limit);

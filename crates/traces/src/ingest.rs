@@ -9,15 +9,11 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use service::Failure;
-use service::failure::Kind;
 use service::metrics::Metrics;
-use wire::otlp::{Format, OtlpError, Signal};
+use wire::otlp::{Counts, Format, Signal};
 
 use crate::record::{Record, RecordError};
 use crate::signal::TraceSignal;
-
-/// Bodies above this size are decoded on a thread of their own.
-const INLINE_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TenantLabel {
@@ -54,17 +50,25 @@ impl Ingest {
         ingest
     }
 
-    /// Takes all spans of a request, or none. When this returns they are durable and the next query sees them.
+    /// Takes all spans of an encoded request, or none. When this returns they are durable and the next query sees them.
     pub(crate) async fn push(&self, tenant: &TenantId, body: Bytes, format: Format) -> Result<(), Failure> {
+        let (body, counts) = otlp::decode(Signal::Traces, body, format).await?;
+        self.take(tenant, body, counts).await
+    }
+
+    /// The same for a request that has been checked.
+    pub(crate) async fn take(&self, tenant: &TenantId, body: Bytes, counts: Counts) -> Result<(), Failure> {
+        if counts.without_trace_id > 0 {
+            return Err(invalid(RecordError::TraceId(0)));
+        }
+        if counts.without_span_id > 0 {
+            return Err(invalid(RecordError::SpanId(0)));
+        }
         let size = body.len();
         let max_text = self.store.signal().max_attribute_bytes;
-        let decode = move || decode(body, format, max_text);
-        let (body, record) = if size <= INLINE_BYTES {
-            decode()
-        } else {
-            let decoded = tokio::task::spawn_blocking(decode).await;
-            decoded.unwrap_or_else(|_| Err(Failure::internal("the decoding was interrupted")))
-        }?;
+        let undecoded = body.clone();
+        let decode = move || Record::decode(&undecoded, max_text).map_err(invalid);
+        let record = otlp::off_thread(size, decode).await?;
         let spans = record.spans() as u64;
         if spans == 0 {
             return Ok(());
@@ -94,39 +98,7 @@ impl Ingest {
     }
 }
 
-fn decode(body: Bytes, format: Format, max_text: usize) -> Result<(Bytes, Record), Failure> {
-    let (body, counts) = Signal::Traces.decode(body, format).map_err(|e| invalid(e.into()))?;
-    if counts.without_trace_id > 0 {
-        return Err(invalid(RecordError::TraceId(0)));
-    }
-    if counts.without_span_id > 0 {
-        return Err(invalid(RecordError::SpanId(0)));
-    }
-    let record = Record::decode(&body, max_text).map_err(invalid)?;
-    Ok((body, record))
-}
-
 /// The client's mistake, in Tempo's words where it has some.
 fn invalid(error: RecordError) -> Failure {
-    let error = match error {
-        RecordError::Otlp(OtlpError::IdLength { message: "Span", field: "traceId", bits }) => {
-            RecordError::TraceId(bits)
-        }
-        RecordError::Otlp(OtlpError::IdLength { message: "Span", field: "spanId", bits }) => {
-            RecordError::SpanId(bits)
-        }
-        other => other,
-    };
     Failure::invalid(error.to_string())
-}
-
-/// The `google.rpc.Status` of a failure.
-pub(crate) fn status(failure: &Failure) -> wire::otlp::rpc::Status {
-    let retry_after =
-        failure.retry_after().filter(|_| matches!(failure.kind(), Kind::Limited | Kind::Unavailable));
-    wire::otlp::rpc::Status {
-        code: failure.code() as i32,
-        message: failure.message().to_owned(),
-        retry_after,
-    }
 }

@@ -12,10 +12,10 @@ mod head;
 mod index;
 mod ingest;
 mod keys;
-mod otlp;
 mod pick;
 mod prune;
 mod query;
+mod receiver;
 mod record;
 mod scan;
 mod schema;
@@ -46,8 +46,9 @@ pub use config::Config;
 
 use api::Api;
 use ingest::Ingest;
-use otlp::Receiver;
+use otlp::Door;
 use query::Querier;
+use receiver::Receiver;
 use signal::TraceSignal;
 use tenancy::Tenancy;
 
@@ -149,7 +150,13 @@ impl Traces {
             .build_info("/api/status/buildinfo", BuildInfo::new(process.program(), INTERFACE));
         let querier = || tonic::service::Routes::new(grpc::StreamingQuerier(handle.api.clone()));
         let mut http = Server::new("traces-http")
-            .http(standard.router().merge(status_pages(process.program().describe())).merge(handle.router()))
+            .http(
+                standard
+                    .router()
+                    .merge(status_pages(process.program().describe()))
+                    .merge(handle.router())
+                    .merge(handle.otlp_router()),
+            )
             .limits(config.server.limits())
             .metrics(&metrics);
         if config.stream_over_http_enabled {
@@ -199,8 +206,7 @@ impl TracesHandle {
 
     /// OTLP over HTTP: `POST /v1/traces`.
     pub fn otlp_router(&self) -> Router {
-        let http = config::Http::default();
-        otlp::http(self.receiver(http.max_request_body_size.as_usize()))
+        otlp::router(&self.door(config::Http::default().max_request_body_size.as_usize()))
     }
 
     /// Makes blocks of everything taken so far.
@@ -209,8 +215,9 @@ impl TracesHandle {
         flushed.map_err(|e| Failure::unavailable(e.to_string(), None))
     }
 
-    fn receiver(&self, max_bytes: usize) -> Receiver {
-        Receiver { ingest: self.ingest.clone(), tenancy: self.api.tenancy, max_bytes }
+    fn door(&self, max_bytes: usize) -> Door {
+        let receiver = Receiver { ingest: self.ingest.clone(), tenancy: self.api.tenancy };
+        Door { sink: Arc::new(receiver), max_bytes, traces: true, logs: false }
     }
 
     fn receivers(&self, config: &Config) -> anyhow::Result<Vec<(&'static str, Server, Listener)>> {
@@ -218,16 +225,15 @@ impl TracesHandle {
         let protocols = config.protocols();
         let mut servers = Vec::new();
         if let Some(grpc) = protocols.grpc.0 {
-            let receiver = self.receiver(grpc.max_recv_msg_size_mib << 20);
-            let routes = tonic::service::Routes::new(otlp::TraceService(receiver));
+            let routes = otlp::routes(&self.door(grpc.max_recv_msg_size_mib << 20));
             let server = Server::new("traces-otlp-grpc").grpc(routes).limits(config.server.limits());
             let listener = Listener::bind(&grpc.endpoint, &format!("{KEY}.grpc.endpoint"), &grpc.tls)?;
             servers.push(("traces/otlp-grpc", server, listener));
         }
         if let Some(http) = protocols.http.0 {
-            let receiver = self.receiver(http.max_request_body_size.as_usize());
+            let door = self.door(http.max_request_body_size.as_usize());
             let server =
-                Server::new("traces-otlp-http").http(otlp::http(receiver)).limits(config.server.limits());
+                Server::new("traces-otlp-http").http(otlp::router(&door)).limits(config.server.limits());
             let listener = Listener::bind(&http.endpoint, &format!("{KEY}.http.endpoint"), &http.tls)?;
             servers.push(("traces/otlp-http", server, listener));
         }

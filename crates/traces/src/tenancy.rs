@@ -59,13 +59,8 @@ impl Tenancy {
         })
     }
 
-    /// The tenant that an HTTP push is for.
+    /// The tenant that a push is for; gRPC metadata are headers too.
     pub(crate) fn writer(self, headers: &HeaderMap) -> Result<TenantId, Failure> {
         self.write(text(headers))
-    }
-
-    /// The tenant that a gRPC push is for.
-    pub(crate) fn grpc_writer(self, metadata: &MetadataMap) -> Result<TenantId, Failure> {
-        self.write(metadata_text(metadata))
     }
 }

@@ -92,7 +92,7 @@ fn story<S: Store>(name: &str, store: &S) -> Result<()> {
     eprintln!("{name}: {rounds} kills, {acknowledged} rows, {blocks} blocks, {:?}", begun.elapsed());
     // Else the kills hit nothing.
     ensure!(acknowledged as u64 > 10 * rounds, "only {acknowledged} rows in {rounds} rounds");
-    ensure!(blocks as u64 > rounds / 10, "only {blocks} blocks in {rounds} rounds");
+    ensure!(blocks as u64 > rounds / 20, "only {blocks} blocks in {rounds} rounds");
     service.stop()
 }
 
@@ -112,7 +112,7 @@ fn kill<S: Store>(
         }
         let moment = Duration::from_micros(random.random_range(5_000..150_000));
         let flush = random.random_bool(0.5);
-        let into_flush = Duration::from_micros(random.random_range(0..30_000));
+        let into_flush = Duration::from_micros(random.random_range(0..80_000));
         std::thread::scope(|scope| {
             std::thread::sleep(moment);
             if flush {
