@@ -40,7 +40,7 @@ impl Fleet {
         let traces = traces(traces_port, spans, port::free(), path)?.started()?;
         let router = Router::new();
         let mut config = router.config();
-        config["processors"] = json!({"tail_sampling": {"decision_wait": "2s"}});
+        config["processors"] = json!({"tail_sampling": {"decision_wait": "3s"}});
         config["exporters"] = json!({
             "otlp/traces": {"endpoint": local(spans)},
             "otlphttp/logs": {"endpoint": format!("{}/otlp", url(logs_port))},
@@ -68,9 +68,7 @@ impl Fleet {
         let service = service.arg("--data").arg(data).started()?;
         Ok(router.fleet(logs, traces, vec![service], folder))
     }
-}
 
-impl Fleet {
     /// Kills everything on the spot, and starts it again.
     pub(crate) fn cut_power(&mut self) -> Result<()> {
         self.services.iter_mut().try_for_each(Service::kill)?;

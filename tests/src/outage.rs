@@ -170,7 +170,7 @@ impl Outage<'_> {
             let mut found: BTreeMap<String, u64> = BTreeMap::new();
             lines.into_iter().for_each(|line| *found.entry(line.text).or_default() += 1);
             let missing: Vec<_> =
-                expected.keys().filter(|line| !found.contains_key(*line)).map(number).collect();
+                expected.keys().filter(|line| !found.contains_key(*line)).map(|line| number(line)).collect();
             let extra: Vec<_> = found.iter().filter(|(line, n)| expected.get(*line) != Some(n)).collect();
             ensure!(
                 missing.is_empty(),
@@ -184,6 +184,6 @@ impl Outage<'_> {
     }
 }
 
-fn number(line: &String) -> Option<u64> {
+fn number(line: &str) -> Option<u64> {
     serde_json::from_str::<Value>(line).ok()?["number"].as_u64()
 }

@@ -1,5 +1,6 @@
 //! One line and one span through the whole system: a file in Docker's format and a real SDK on one end, the APIs that
-//! Grafana asks on the other. Split over four processes and in one, with the same answers.
+//! Grafana asks on the other. Split over four processes and in one, out of memory, after a power cut and out of blocks: always
+//! the same answers.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -294,7 +295,6 @@ impl Day {
         let search = |query: &str, expected: &dyn Fn(&Planned) -> bool| -> Result<()> {
             let expected: BTreeSet<String> =
                 kept.iter().filter(|planned| expected(planned)).map(|(_, id)| (*id).to_owned()).collect();
-            // Beyond what the client waited for, an index may follow.
             let found = tempo.search(query, self.start - SECOND, self.end())?;
             ensure!(found == expected, "{query} finds {found:?}, not {expected:?}");
             Ok(())

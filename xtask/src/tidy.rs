@@ -92,6 +92,7 @@ fn configs(faults: &mut Vec<String>) -> Result<()> {
         ("timberline-router", "compose/router.yaml"),
         ("timberline-logs", "compose/logs.yaml"),
         ("timberline-traces", "compose/traces.yaml"),
+        ("timberline", "compose/timberline.yaml"),
     ];
     for (binary, config) in shipped {
         let path = target_dir().join("debug").join(binary);

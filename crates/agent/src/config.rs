@@ -326,6 +326,9 @@ impl service::config::Config for Config {
                 problems.add(format!("clients[{i}].url"), text);
             }
         }
+        if !self.is_unconfigured() && self.all_clients().next().is_none() {
+            problems.warn("clients: none is named, so lines can only go to a store in the same process");
+        }
         let mut names = std::collections::BTreeSet::new();
         for (i, job) in self.scrape_configs.iter().enumerate() {
             let path = format!("scrape_configs[{i}]");

@@ -34,7 +34,7 @@ impl Dispatcher {
         ticket: Option<&Arc<Ticket>>,
     ) {
         let mut entry = Entry::new(line.time.unwrap_or_else(Timestamp::now), line.text, labels.clone());
-        entry.docker = line.stream.is_some();
+        entry.docker = line.stream;
         let Some(pipeline) = self.pipelines.get_mut(job) else { return };
         if let Verdict::Drop(reason) = pipeline.run(&mut entry) {
             self.metrics.stage_dropped.get_or_create(&ReasonLabels { reason: reason.to_owned() }).inc();
@@ -73,6 +73,11 @@ impl Dispatcher {
             let bytes: usize = lines.iter().map(|l| l.text.len() + 1).sum();
             self.metrics.read_bytes.get_or_create(&labels).inc_by(bytes as i64);
         }
+    }
+
+    /// Counts a line read over the engine's API.
+    pub(crate) fn note_container_line(&self) {
+        self.metrics.docker_entries.inc();
     }
 
     /// Forgets the counts of a file that is gone.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{LabelsBuilder, Timestamp};
 
 use crate::progress::Ticket;
+use crate::tail::Stream;
 
 /// A line with everything that stages may look at and change.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub struct Entry {
     pub extracted: Extracted,
     /// Whose line it is; empty leaves it to the client.
     pub tenant: String,
-    /// Whether the text was taken out of Docker's JSON record already.
-    pub docker: bool,
+    /// The output that Docker's record named, where the reader has taken the line out of it already.
+    pub docker: Option<Stream>,
     /// Acknowledges the line to where it was read.
     pub ticket: Option<Arc<Ticket>>,
 }
@@ -38,7 +39,7 @@ impl Entry {
             metadata,
             extracted,
             tenant: String::new(),
-            docker: false,
+            docker: None,
             ticket: None,
         }
     }

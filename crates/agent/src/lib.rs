@@ -25,6 +25,7 @@ use service::config::{ByteSize, Problems};
 use service::{BuildInfo, Cli, Phase, Process, Server, Standard};
 
 use client::{Destination, LocalStore, Queue, Remote, Sender};
+use config::ClientConfig;
 pub use config::Config;
 use discovery::{DockerDiscovery, DockerJob, StaticTarget};
 use dispatch::Dispatcher;
@@ -50,24 +51,14 @@ pub fn build(
     process: &mut Process,
 ) -> Result<SocketAddr> {
     cli.roles(&[("agent", ())])?;
-    let config = with_defaults(config)?;
+    let config = with_defaults(config, local.is_some())?;
     check_stages(&config)?;
     let metrics = AgentMetrics::new(process.metrics());
     let positions = Arc::new(Positions::load(&config.positions).context("positions.filename")?);
 
     let mut queues = Vec::new();
-    let mut clients: Vec<_> = config.all_clients().cloned().collect();
-    if local.is_some() {
-        clients.truncate(1);
-    }
-    for (i, client) in clients.into_iter().enumerate() {
+    for (i, (client, destination)) in destinations(&config, local)?.into_iter().enumerate() {
         let queue = Arc::new(Queue::new(QUEUE_BYTES));
-        let destination = match &local {
-            Some(store) => Destination::Local(store.clone()),
-            None => {
-                Destination::Remote(Box::new(Remote::new(&client).with_context(|| format!("clients[{i}]"))?))
-            }
-        };
         let sender = Sender::new(queue.clone(), destination, client, metrics.clone());
         process.task(format!("agent/client-{i}"), Phase::Finish, move |stop| async move {
             sender.run(stop).await;
@@ -152,12 +143,33 @@ pub fn build(
     Ok(address)
 }
 
-fn with_defaults(config: Config) -> Result<Config> {
-    if !config.is_unconfigured() {
-        return Ok(config);
+/// What is to be read where nothing was configured, and where it goes unless there is a store in the process.
+fn with_defaults(mut config: Config, has_store: bool) -> Result<Config> {
+    if config.is_unconfigured() {
+        let defaults = service::config::from_text::<Config>(Config::UNCONFIGURED)?.config;
+        config.scrape_configs = defaults.scrape_configs;
+        if !has_store {
+            config.clients = defaults.clients;
+        }
     }
-    let defaults = service::config::from_text::<Config>(Config::UNCONFIGURED)?.config;
-    Ok(Config { clients: defaults.clients, scrape_configs: defaults.scrape_configs, ..config })
+    Ok(config)
+}
+
+/// The configured clients; the store of the process where none is.
+fn destinations(
+    config: &Config,
+    local: Option<Arc<dyn LocalStore>>,
+) -> Result<Vec<(ClientConfig, Destination)>> {
+    let remote = |(i, client): (usize, &ClientConfig)| {
+        let remote = Remote::new(client).with_context(|| format!("clients[{i}]"))?;
+        Ok((client.clone(), Destination::Remote(Box::new(remote))))
+    };
+    let remotes = config.all_clients().enumerate().map(remote).collect::<Result<Vec<_>>>()?;
+    match (remotes.is_empty(), local) {
+        (false, _) => Ok(remotes),
+        (true, Some(store)) => Ok(vec![(ClientConfig::default(), Destination::Local(store))]),
+        (true, None) => Err(anyhow!("clients: name at least one, with the url of the store")),
+    }
 }
 
 /// Compiled stages of every job. What is wrong with them has been reported by [`check_stages`] before.

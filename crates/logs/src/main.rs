@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-// Pushes allocate on one thread and are freed on another, where glibc's arenas keep what they got.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 static PROGRAM: service::Program = service::program!("timberline-logs");
 
 fn main() -> ExitCode {

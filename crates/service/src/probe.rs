@@ -16,7 +16,8 @@ pub(crate) fn ask(url: &str) -> Result<(), String> {
     let address = authority.to_socket_addrs().map_err(problem)?.next().ok_or_else(usage)?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(problem)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(problem)?;
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").map_err(problem)?;
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")
+        .map_err(problem)?;
     let mut head = Vec::new();
     stream.take(4096).read_to_end(&mut head).map_err(problem)?;
     let head = String::from_utf8_lossy(&head);

@@ -126,7 +126,10 @@ fn live<A: AsRef<Cli>, C: Config>(
 fn remarks<C>(loaded: &Loaded<C>) -> Vec<String> {
     let mut remarks = loaded.warnings.clone();
     if !loaded.unneeded.is_empty() {
-        remarks.push(format!("accepted without effect, not needed or not built here: {}", loaded.unneeded.join(", ")));
+        remarks.push(format!(
+            "accepted without effect, not needed or not built here: {}",
+            loaded.unneeded.join(", ")
+        ));
     }
     remarks
 }

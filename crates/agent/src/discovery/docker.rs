@@ -63,14 +63,14 @@ impl DockerDiscovery {
 
     /// Lists containers until `stop`. An engine that is away is asked again at the next turn.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<()> {
-        let docker = connect(&self.job.config.host)?;
+        check_host(&self.job.config.host)?;
         let begun = Timestamp::now().nanos() / 1_000_000_000;
         let mut reading: HashMap<String, Reading> = HashMap::new();
         let mut readers: JoinSet<String> = JoinSet::new();
         let mut complained = false;
         loop {
-            match self.list(&docker).await {
-                Ok(containers) => {
+            match self.list().await {
+                Ok((docker, containers)) => {
                     complained = false;
                     self.follow(&docker, begun, containers, &mut reading, &mut readers).await;
                 }
@@ -99,13 +99,16 @@ impl DockerDiscovery {
         Ok(())
     }
 
-    async fn list(&self, docker: &Docker) -> Result<Vec<ContainerSummary>> {
+    /// The engine and its containers. It is connected to anew each time: its socket may come and go.
+    async fn list(&self) -> Result<(Docker, Vec<ContainerSummary>)> {
+        let docker = connect(&self.job.config.host)?;
         let filters: HashMap<String, Vec<String>> =
             self.job.config.filters.iter().map(|f| (f.name.clone(), f.values.clone())).collect();
         // Those that have ended too: a container may live shorter than the pause between two lists.
         let options =
             ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
-        Ok(docker.list_containers(Some(options)).await?)
+        let containers = docker.list_containers(Some(options)).await?;
+        Ok((docker, containers))
     }
 
     /// Starts reading containers that run, that ran since `begun` (seconds since the epoch), or that were being read when the
@@ -238,28 +241,24 @@ fn sanitize(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
-fn connect(host: &str) -> Result<Docker> {
-    const TIMEOUT_SECONDS: u64 = 120;
-    let version = bollard::API_DEFAULT_VERSION;
+fn check_host(host: &str) -> Result<()> {
     match host.split_once("://") {
-        Some(("unix", path)) if !Path::new(path).is_absolute() => {
-            Err(anyhow!("host '{host}': write unix:///path"))
-        }
-        Some(("unix", path)) if !Path::new(path).exists() => {
-            // The engine may come later; the client would refuse to be made without its socket.
-            tracing::warn!(host, "the engine's socket is not there yet");
-            Docker::connect_with_http("http://127.0.0.1:1", TIMEOUT_SECONDS, version).context(host.to_owned())
-        }
-        Some(("unix", path)) => {
-            Docker::connect_with_unix(path, TIMEOUT_SECONDS, version).context(host.to_owned())
-        }
-        Some(("tcp" | "http", _)) => {
-            Docker::connect_with_http(host, TIMEOUT_SECONDS, version).context(host.to_owned())
-        }
+        Some(("unix", path)) if Path::new(path).is_absolute() => Ok(()),
+        Some(("tcp" | "http", _)) => Ok(()),
         _ => Err(anyhow!(
             "host '{host}': write unix:///var/run/docker.sock, tcp://host:port or http://host:port"
         )),
     }
+}
+
+fn connect(host: &str) -> Result<Docker> {
+    const TIMEOUT_SECONDS: u64 = 120;
+    let version = bollard::API_DEFAULT_VERSION;
+    match host.strip_prefix("unix://") {
+        Some(path) => Docker::connect_with_unix(path, TIMEOUT_SECONDS, version),
+        None => Docker::connect_with_http(host, TIMEOUT_SECONDS, version),
+    }
+    .with_context(|| host.to_owned())
 }
 
 /// Reads one container over the engine's API.
@@ -341,6 +340,7 @@ impl ApiReader {
         };
         if let Some(labels) = labels {
             let line = Line { text, stream: Some(stream), time: Some(time) };
+            self.dispatcher.note_container_line();
             self.dispatcher.dispatch(self.job, line, &labels, Some(&ticket));
         }
         ticket.done(1);

@@ -35,7 +35,12 @@ impl Default for Docker {
 impl Edit for Docker {
     fn edit(&mut self, entry: &mut Entry) -> Verdict {
         // The reader has joined partial records and taken the line out of them already.
-        if entry.docker {
+        if let Some(stream) = entry.docker {
+            let time = self.layout.write(entry.timestamp, &self.zone);
+            entry.extracted.set("output", entry.line.as_str().into());
+            entry.extracted.set("stream", stream.as_str().into());
+            entry.extracted.set("timestamp", time.into());
+            entry.labels.set("stream", stream.as_str());
             return Verdict::Keep;
         }
         let Ok(record) = serde_json::from_str::<Record<'_>>(&entry.line) else {
@@ -51,5 +56,28 @@ impl Edit for Docker {
         self.fudge.apply(time, entry);
         entry.line = line;
         Verdict::Keep
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tail::Stream;
+    use model::{Labels, Timestamp};
+
+    #[test]
+    fn joined_records_get_what_single_ones_get() {
+        let record = r#"{"log":"hi","stream":"stderr","time":"2024-01-02T03:04:05.5Z"}"#;
+        let entry = |line: &str| Entry::new(Timestamp(1), line.to_owned(), Labels::default().to_builder());
+        let mut single = entry(record);
+        let mut joined = entry("hi");
+        (joined.docker, joined.timestamp) = (Some(Stream::Stderr), Timestamp(1_704_164_645_500_000_000));
+        for entry in [&mut single, &mut joined] {
+            Docker::default().edit(entry);
+            assert_eq!((entry.line.as_str(), entry.labels.get("stream")), ("hi", Some("stderr")));
+            assert_eq!(entry.timestamp.to_string(), "2024-01-02T03:04:05.5Z");
+            let extracted = ["output", "stream", "timestamp"].map(|name| entry.extracted.text(name).unwrap());
+            assert_eq!(extracted, ["hi", "stderr", "2024-01-02T03:04:05.5Z"]);
+        }
     }
 }

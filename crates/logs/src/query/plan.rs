@@ -138,20 +138,48 @@ fn meet(mut bounds: Vec<(i64, i64)>) -> bool {
     bounds.windows(2).any(|w| w[1].0 <= w[0].1)
 }
 
-/// Cuts a range where pieces begin, so that each cut holds about `rows` rows.
+/// Cuts a range into pieces of about `rows` rows, and where sources begin or cease to meet in time: so only what they have in
+/// common, often a little at their ends, is compared whole.
 fn cuts(sources: &[Source<'_>], first: i64, last: i64, rows: u64) -> Vec<(i64, i64)> {
     let mut pieces = Vec::new();
     sources.iter().for_each(|source| source.pieces(first, last, &mut pieces));
-    pieces.sort_unstable();
+    let bounds =
+        sources.iter().filter_map(|source| source.part(first, last)).map(|(_, bounds)| bounds).collect();
+    let common = common(bounds);
+    // Of equal times a forced cut comes first.
+    let forced =
+        common.iter().flat_map(|(from, to)| [*from, to.saturating_add(1)]).map(|time| (time, 0, true));
+    let mut pieces: Vec<(i64, u64, bool)> =
+        pieces.into_iter().map(|(time, count)| (time, count, false)).collect();
+    pieces.extend(forced);
+    pieces.sort_unstable_by_key(|(time, _, forced)| (*time, !forced));
     let (mut out, mut start, mut held) = (Vec::new(), first, 0);
-    for (time, count) in pieces {
-        if held >= rows && time > start {
+    for (time, count, forced) in pieces {
+        if (held >= rows || forced) && time > start && time <= last {
             out.push((start, time - 1));
             (start, held) = (time, 0);
         }
         held += count;
     }
     out.push((start, last));
+    out
+}
+
+/// The stretches that two or more of the intervals cover, disjoint and ascending.
+fn common(mut bounds: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    bounds.sort_unstable();
+    let mut out: Vec<(i64, i64)> = Vec::new();
+    let mut reached = i64::MIN;
+    for (from, to) in bounds {
+        if from <= reached {
+            let upto = to.min(reached);
+            match out.last_mut() {
+                Some(before) if from <= before.1.saturating_add(1) => before.1 = before.1.max(upto),
+                _ => out.push((from, upto)),
+            }
+        }
+        reached = reached.max(to);
+    }
     out
 }
 
@@ -164,4 +192,21 @@ pub fn take(windows: &mut std::collections::VecDeque<Window>, rows: u64) -> Vec<
         taken.push(window);
     }
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_in_common() {
+        let check = |bounds: &[(i64, i64)], expect: &[(i64, i64)]| {
+            assert_eq!(common(bounds.to_vec()), expect, "{bounds:?}")
+        };
+        check(&[(0, 5), (6, 9)], &[]);
+        check(&[(0, 5), (5, 9)], &[(5, 5)]);
+        check(&[(0, 9), (2, 4), (3, 6)], &[(2, 6)]);
+        check(&[(0, 3), (2, 9), (5, 6), (8, 12)], &[(2, 3), (5, 6), (8, 9)]);
+        assert!(meet(vec![(0, 5), (5, 9)]) && !meet(vec![(6, 9), (0, 5)]));
+    }
 }

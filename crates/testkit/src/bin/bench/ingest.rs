@@ -60,7 +60,8 @@ fn logs(megabytes: u64) -> Result<()> {
         ),
     )?;
     let step = 10_000_000;
-    let lines = (megabytes << 20) / 200;
+    // Fewer than there will be bytes for, so that no line lies in the future.
+    let lines = (megabytes << 20) / 100;
     let start = now() - (lines as i64 + 1) * step;
     let load = LogLoad { bytes: megabytes << 20, body_bytes: 1 << 20, start, step, seed: 7 };
     measure(Server {
@@ -89,7 +90,7 @@ fn traces(spans: u64) -> Result<()> {
         ),
     )?;
     let step = 100_000_000;
-    let start = (now() - (spans as i64 / 15 + 1) * step) as u64;
+    let start = (now() - (spans as i64 / 10 + 1) * step) as u64;
     let load = TraceLoad { spans, body_spans: 2000, start, step: step as u64, seed: 11 };
     measure(Server {
         name: "traces",
