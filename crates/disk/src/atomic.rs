@@ -14,12 +14,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<Durable<()>> {
     write_on(&OsFiles, path, bytes)
 }
 
-/// Reads a file that [`write`] wrote; `None` when there is none.
+/// Reads a file that [`write()`] wrote; `None` when there is none.
 pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     read_on(&OsFiles, path)
 }
 
-/// [`write`] on any file system.
+/// [`write()`] on any file system.
 pub fn write_on(files: &dyn Files, path: &Path, bytes: &[u8]) -> io::Result<Durable<()>> {
     let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = temporary_for(path)?;

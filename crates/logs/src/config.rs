@@ -212,6 +212,9 @@ impl service::config::Config for Config {
                 problems.add(format!("ingester.{key}"), "must be at least 1MB");
             }
         }
+        if !self.limits_config.retention_period.is_zero() {
+            problems.warn("limits_config.retention_period: not built yet, nothing is deleted");
+        }
         if self.ingester.unflushed_max_size < self.ingester.head_max_size {
             problems.add("ingester.unflushed_max_size", "must not be less than ingester.head_max_size");
         }

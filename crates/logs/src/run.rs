@@ -81,12 +81,6 @@ impl Logs {
         let (store, tasks) = Store::open(LogsSignal, config.store_options(), blob, log, recovered).await?;
         let metrics = metrics.prefixed("loki");
         metrics.collect(StoreMetrics { store: store.clone() });
-        if !config.limits_config.retention_period.is_zero() {
-            tracing::warn!(
-                retention_period = %config.limits_config.retention_period,
-                "limits_config.retention_period has no effect yet: nothing is deleted"
-            );
-        }
         let limits = Arc::new(config.limits_config.clone());
         let max_body = config.distributor.max_decompressed_size.as_usize();
         let ingest =

@@ -231,17 +231,11 @@ pub struct Compactor {
 }
 
 /// `compactor.compaction`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Compaction {
     /// Blocks whose last span is older than this are removed; 0 keeps everything.
     pub block_retention: Duration,
-}
-
-impl Default for Compaction {
-    fn default() -> Self {
-        Self { block_retention: Duration::from_secs(14 * 24 * 3600) }
-    }
 }
 
 /// `storage`
@@ -422,6 +416,9 @@ impl service::config::Config for Config {
         }
         if self.ingester.max_block_bytes.get() < 1 << 20 {
             problems.add("ingester.max_block_bytes", "must be at least 1MB");
+        }
+        if !self.compactor.compaction.block_retention.is_zero() {
+            problems.warn("compactor.compaction.block_retention: not built yet, nothing is deleted");
         }
         let storage = &self.storage.trace;
         let needed = match storage.backend {

@@ -123,6 +123,7 @@ async fn handle(State(around): State<Arc<Around>>, mut request: Request, next: N
             http.request.method = method,
             http.route = route,
             http.response.status_code = Empty,
+            otel.status_code = Empty,
         ),
     };
     telemetry::propagation::set_parent(&span, request.headers());
@@ -144,6 +145,9 @@ async fn handle(State(around): State<Arc<Around>>, mut request: Request, next: N
 
     let status = response.status().as_u16();
     span.record("http.response.status_code", status);
+    if status >= 500 {
+        span.record("otel.status_code", "ERROR");
+    }
     let took = begun.elapsed();
     // Refusals (503, 504) are the client's to see; under overload a line for each would be one more load.
     if status == 500 {
