@@ -2,7 +2,7 @@
 
 use model::{TenantId, duration};
 use service::Failure;
-use traceql::{MetricsParams, SearchParams};
+use traceql::{MetricsParams, Query, SearchParams};
 use wire::tempo::{
     QueryInstantResponse, QueryRangeResponse, SearchResponse, SearchTagValuesResponse,
     SearchTagValuesV2Response, SearchTagsResponse, SearchTagsV2Response, SearchTagsV2Scope, TagValue,
@@ -89,11 +89,10 @@ impl Querier {
             Some(n) => n,
         };
         let by_tags = ask.query.is_none();
-        let text = match ask.query {
-            Some(query) => query,
+        let query = match ask.query {
+            Some(text) => self.parse(&text)?,
             None => query_of_tags(&ask.tags, ask.min_duration, ask.max_duration)?,
         };
-        let query = self.parse(&text)?;
         let (start, end) = ask.range;
         let params = SearchParams {
             start: Some(start),
@@ -313,82 +312,20 @@ fn quoted_name(name: &str) -> String {
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn quoted_text(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-    out + "\""
-}
-
-/// A search by tags as TraceQL: substrings of names and services, equality of everything else. Each condition must hold
-/// somewhere in the trace, not all on one span.
+/// A search by tags. Each pair must hold somewhere in the trace, not all on one span.
 fn query_of_tags(
     tags: &[(String, String)],
     min_duration: Option<i64>,
     max_duration: Option<i64>,
-) -> Result<String, Failure> {
+) -> Result<Query, Failure> {
     if let (Some(min), Some(max)) = (min_duration, max_duration)
         && max < min
     {
         return Err(Failure::invalid("invalid maxDuration: must be greater than minDuration"));
     }
-    let contains = |field: &str, value: &str| {
-        format!("{field} =~ {}", quoted_text(&format!("(?s:.*){}(?s:.*)", escape(value))))
-    };
-    let mut conditions = Vec::new();
-    for (name, value) in tags {
-        conditions.push(match (name.as_str(), value.as_str()) {
-            ("name", _) => contains("name", value),
-            ("service.name", _) => contains("resource.service.name", value),
-            ("root.name", _) => contains("rootName", value),
-            ("root.service.name", _) => contains("rootServiceName", value),
-            ("status.code", "ok" | "error" | "unset") => format!("status = {value}"),
-            ("status.code", _) => {
-                return Err(Failure::invalid(format!(
-                    "invalid tags: status.code must be unset, ok or error, not {value}"
-                )));
-            }
-            ("error", "true") => "status = error".to_owned(),
-            _ => {
-                let name = quoted_name(name);
-                let mut forms = vec![format!(".{name} = {}", quoted_text(value))];
-                if value.parse::<i64>().is_ok() && !value.starts_with(['-', '+'])
-                    || value == "true"
-                    || value == "false"
-                {
-                    forms.push(format!(".{name} = {value}"));
-                }
-                format!("({})", forms.join(" || "))
-            }
-        });
-    }
-    for (op, bound) in [(">=", min_duration), ("<=", max_duration)] {
-        if let Some(nanos) = bound.filter(|nanos| *nanos > 0) {
-            conditions.push(format!("traceDuration {op} {nanos}ns"));
-        }
-    }
-    if conditions.is_empty() {
-        conditions.push("true".to_owned());
-    }
-    let spansets: Vec<_> = conditions.iter().map(|condition| format!("{{ {condition} }}")).collect();
-    Ok(spansets.join(" && "))
-}
-
-/// The text as a regular expression for itself.
-fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        if r"\.+*?()|[]{}^$".contains(c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
+    let bound = |nanos: Option<i64>| nanos.filter(|nanos| *nanos > 0);
+    let query = Query::from_tags(tags, bound(min_duration), bound(max_duration));
+    query.map_err(|e| Failure::invalid(e.to_string()))
 }
 
 #[cfg(test)]
@@ -396,13 +333,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_become_a_query_that_parses() {
+    fn bounds_of_tag_searches() {
         let tags =
-            [("service.name", "a.b\"c"), ("http.code", "200"), ("k-1", "x y"), ("status.code", "error")];
-        let tags: Vec<_> = tags.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let text = query_of_tags(&tags, Some(1_500_000), None).unwrap();
-        assert!(traceql::parse(&text).is_ok(), "{text}");
-        assert!(traceql::parse(&query_of_tags(&[], None, None).unwrap()).is_ok());
+            [("service.name".to_owned(), "a".to_owned()), ("status.code".to_owned(), "error".to_owned())];
+        assert!(query_of_tags(&tags, Some(1_500_000), None).is_ok());
+        assert!(query_of_tags(&[("status.code".to_owned(), "bad".to_owned())], None, None).is_err());
         assert!(query_of_tags(&[], Some(2), Some(1)).is_err());
     }
 }
