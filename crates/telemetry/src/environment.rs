@@ -44,10 +44,19 @@ impl Environment {
     }
 }
 
+/// How OTLP travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Grpc,
+    /// Protobuf over HTTP.
+    Http,
+}
+
 /// Where and how to export one signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) endpoint: String,
+    pub(crate) protocol: Protocol,
     /// For one batch, its retries included.
     pub(crate) timeout: Duration,
     /// Items waiting; more are dropped.
@@ -122,21 +131,37 @@ pub(crate) fn plan(settings: Settings, environment: &Environment) -> Plan {
                 return None;
             }
         }
-        let endpoint = any("ENDPOINT").map(str::to_owned).or_else(|| settings.endpoint.clone());
-        // Asked for by name, the specification's default applies.
-        let endpoint = endpoint.or_else(|| asked.map(|_| "http://localhost:4317".to_owned()))?;
-        if let Some(protocol) = any("PROTOCOL").filter(|protocol| *protocol != "grpc") {
-            remarks.push(format!(
-                "OTEL_EXPORTER_OTLP_PROTOCOL={protocol} is not supported, no {} are exported: set it to grpc and the endpoint \
-                 to the collector's gRPC port, 4317",
-                signal.to_lowercase()
-            ));
-            return None;
-        }
+        let protocol = match any("PROTOCOL") {
+            None | Some("grpc") => Protocol::Grpc,
+            Some("http/protobuf") => Protocol::Http,
+            Some(other) => {
+                remarks.push(format!(
+                    "OTEL_EXPORTER_OTLP_PROTOCOL={other} is not supported, no {} are exported: use grpc or http/protobuf",
+                    signal.to_lowercase()
+                ));
+                return None;
+            }
+        };
+        // The specification's defaults apply where export is asked for by name.
+        let default = || match protocol {
+            Protocol::Grpc => "http://localhost:4317".to_owned(),
+            Protocol::Http => "http://localhost:4318".to_owned(),
+        };
+        let base = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT").map(str::to_owned);
+        let base = base.or_else(|| settings.endpoint.clone()).or_else(|| asked.map(|_| default()));
+        let endpoint = match (own("ENDPOINT"), base) {
+            // A signal's own endpoint is a full URL.
+            (Some(own), _) => own.to_owned(),
+            (None, Some(base)) if protocol == Protocol::Http => {
+                format!("{}/v1/{}", base.trim_end_matches('/'), signal.to_lowercase())
+            }
+            (None, base) => base?,
+        };
         let queue = environment.count(&format!("OTEL_{schedule}_MAX_QUEUE_SIZE"), 2048);
         let delay_default = if schedule == "BSP" { 5000 } else { 1000 };
         Some(Target {
             endpoint: if endpoint.contains("://") { endpoint } else { format!("http://{endpoint}") },
+            protocol,
             timeout: environment.millis(
                 &[&format!("OTEL_EXPORTER_OTLP_{signal}_TIMEOUT"), "OTEL_EXPORTER_OTLP_TIMEOUT"],
                 10_000,
@@ -228,7 +253,10 @@ mod tests {
         assert_eq!(targets(&[("OTEL_LOGS_EXPORTER", "console")]), (both.clone(), none.clone(), 1));
         assert_eq!(targets(&[("OTEL_SDK_DISABLED", "TRUE")]), (none.clone(), none.clone(), 0));
         assert_eq!(targets(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]), (both.clone(), both.clone(), 0));
-        assert_eq!(targets(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]), (none.clone(), none, 2));
+        assert_eq!(targets(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]), (none.clone(), none, 2));
+        let http = ["http://collector:4317/v1/traces", "http://collector:4317/v1/logs"].map(str::to_owned);
+        let [traces, logs] = http;
+        assert_eq!(targets(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]), (traces, logs, 0));
         let own = targets(&[("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "https://l:1")]);
         assert_eq!(own, (both, "https://l:1".to_owned(), 0));
     }

@@ -29,7 +29,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::environment::{Plan, Target};
+use crate::environment::{Plan, Protocol, Target};
 
 thread_local! {
     static EXPORTING: Cell<bool> = const { Cell::new(false) };
@@ -210,9 +210,12 @@ impl Sender for Spans {
     type Item = SpanData;
 
     fn connect(target: &Target, resource: &Resource) -> Result<Spans, String> {
-        let builder = opentelemetry_otlp::SpanExporter::builder().with_tonic();
-        let builder = builder.with_endpoint(&target.endpoint).with_timeout(target.timeout);
-        let mut exporter = secure(builder, target).build().map_err(|error| error.to_string())?;
+        let builder = opentelemetry_otlp::SpanExporter::builder();
+        let exporter = match target.protocol {
+            Protocol::Grpc => secure(addressed(builder.with_tonic(), target), target).build(),
+            Protocol::Http => addressed(builder.with_http(), target).build(),
+        };
+        let mut exporter = exporter.map_err(|error| error.to_string())?;
         exporter.set_resource(resource);
         Ok(Spans(exporter))
     }
@@ -228,9 +231,12 @@ impl Sender for Logs {
     type Item = Log;
 
     fn connect(target: &Target, resource: &Resource) -> Result<Logs, String> {
-        let builder = opentelemetry_otlp::LogExporter::builder().with_tonic();
-        let builder = builder.with_endpoint(&target.endpoint).with_timeout(target.timeout);
-        let mut exporter = secure(builder, target).build().map_err(|error| error.to_string())?;
+        let builder = opentelemetry_otlp::LogExporter::builder();
+        let exporter = match target.protocol {
+            Protocol::Grpc => secure(addressed(builder.with_tonic(), target), target).build(),
+            Protocol::Http => addressed(builder.with_http(), target).build(),
+        };
+        let mut exporter = exporter.map_err(|error| error.to_string())?;
         exporter.set_resource(resource);
         Ok(Logs(exporter))
     }
@@ -239,6 +245,10 @@ impl Sender for Logs {
         let batch: Vec<_> = batch.iter().map(|item| (&item.0, &item.1)).collect();
         self.0.export(LogBatch::new(&batch)).await
     }
+}
+
+fn addressed<B: WithExportConfig>(builder: B, target: &Target) -> B {
+    builder.with_endpoint(&target.endpoint).with_timeout(target.timeout)
 }
 
 fn secure<B: WithTonicConfig>(builder: B, target: &Target) -> B {

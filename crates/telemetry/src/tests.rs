@@ -285,3 +285,54 @@ fn a_dead_collector_costs_nothing_but_the_data() {
         );
     }
 }
+
+#[test]
+fn protobuf_over_http_goes_to_the_path_of_each_signal() {
+    use std::io::{BufRead, BufReader, Read, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = seen.clone();
+    // Ends with the process; it waits for connections that do not come.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let notes = notes.clone();
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                loop {
+                    let (mut head, mut line) = (Vec::new(), String::new());
+                    while reader.read_line(&mut line).is_ok_and(|n| n > 0) && line != "\r\n" {
+                        head.push(std::mem::take(&mut line).trim().to_lowercase());
+                    }
+                    let Some(request) = head.first() else { return };
+                    let header =
+                        |name: &str| head.iter().find_map(|h| Some(h.strip_prefix(name)?.trim().to_owned()));
+                    let length = header("content-length:").and_then(|n| n.parse().ok()).unwrap_or(0);
+                    let mut body = vec![0; length];
+                    reader.read_exact(&mut body).unwrap();
+                    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+                    notes.lock().unwrap().push((
+                        path,
+                        header("content-type:").unwrap_or_default(),
+                        length > 0,
+                    ));
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
+                    reader.get_mut().write_all(answer).unwrap();
+                }
+            });
+        }
+    });
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+    ];
+    let (_captured, guard) = install(Settings::new("shop"), &variables);
+    info_span!("work").in_scope(|| info!("done"));
+    guard.shutdown(Duration::from_secs(10));
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort();
+    let want =
+        ["/v1/logs", "/v1/traces"].map(|path| (path.to_owned(), "application/x-protobuf".to_owned(), true));
+    assert_eq!(seen, want);
+}
