@@ -16,8 +16,8 @@ pub(crate) fn ask(url: &str) -> Result<(), String> {
     let address = authority.to_socket_addrs().map_err(problem)?.next().ok_or_else(usage)?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(problem)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(problem)?;
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")
-        .map_err(problem)?;
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(problem)?;
     let mut head = Vec::new();
     stream.take(4096).read_to_end(&mut head).map_err(problem)?;
     let head = String::from_utf8_lossy(&head);
@@ -37,9 +37,14 @@ mod tests {
         let url = format!("http://{}/ready", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 1024];
-            let got = stream.read(&mut request).unwrap();
-            assert!(request[..got].starts_with(b"GET /ready HTTP/1.1\r\n"));
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut more = [0; 64];
+                let got = stream.read(&mut more).unwrap();
+                assert!(got > 0, "the request ends before its headers do");
+                request.extend_from_slice(&more[..got]);
+            }
+            assert!(request.starts_with(b"GET /ready HTTP/1.1\r\n"));
             write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
         });
         let result = ask(&url);
