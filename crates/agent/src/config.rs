@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 use service::ServerConfig;
 use service::config::{ByteSize, Duration, Logging, Problems, Secret, Unneeded, Value};
 
+pub use crate::discovery::{FileSdConfig, KubernetesSdConfig};
+use crate::metrics::StageMetrics;
 use crate::pipeline::Pipeline;
 use crate::relabel::{Relabel, RelabelConfig};
+use crate::targets::check;
+pub use crate::targets::{GelfConfig, JournalConfig, PushApiConfig, SyslogConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -189,15 +193,55 @@ pub struct ScrapeConfig {
     pub relabel_configs: Vec<RelabelConfig>,
     /// Files.
     pub static_configs: Vec<StaticConfig>,
+    /// Files that other files name.
+    pub file_sd_configs: Vec<FileSdConfig>,
+    /// Files of pods.
+    pub kubernetes_sd_configs: Vec<KubernetesSdConfig>,
     /// Containers.
     pub docker_sd_configs: Vec<DockerSdConfig>,
+    /// systemd's journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalConfig>,
+    /// A listener for syslog.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syslog: Option<SyslogConfig>,
+    /// A listener for pushes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loki_push_api: Option<PushApiConfig>,
+    /// A listener for GELF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gelf: Option<GelfConfig>,
+    /// Targets of Promtail that are refused, with what to do instead.
+    #[serde(
+        rename = "kafka",
+        alias = "gcplog",
+        alias = "cloudflare",
+        alias = "azure_event_hubs",
+        alias = "heroku_drain",
+        alias = "windows_events",
+        alias = "dns_sd_configs",
+        alias = "consul_sd_configs",
+        alias = "consulagent_sd_configs",
+        alias = "ec2_sd_configs",
+        alias = "gce_sd_configs",
+        alias = "azure_sd_configs",
+        alias = "openstack_sd_configs",
+        alias = "dockerswarm_sd_configs",
+        alias = "triton_sd_configs",
+        alias = "marathon_sd_configs",
+        alias = "nerve_sd_configs",
+        alias = "serverset_sd_configs",
+        alias = "uyuni_sd_configs",
+        skip_serializing_if = "Value::is_null"
+    )]
+    pub refused: Value,
 }
 
-/// One of `static_configs`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// One of `static_configs`, and of the groups in files that `file_sd_configs` names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct StaticConfig {
-    /// Accepted; files are on this host.
+    /// Addresses, each a target of its own for relabelling; `localhost` if there is none. Files are on this host all the same.
     pub targets: Vec<String>,
     /// `__path__`, `__path_exclude__`, and the labels of the streams.
     pub labels: BTreeMap<String, String>,
@@ -235,35 +279,8 @@ pub struct DockerFilter {
     pub values: Vec<String>,
 }
 
-/// Blocks of a scrape config that Promtail knows and that are not built.
-const NOT_BUILT: [&str; 26] = [
-    "file_sd_configs",
-    "kubernetes_sd_configs",
-    "dns_sd_configs",
-    "consul_sd_configs",
-    "consulagent_sd_configs",
-    "ec2_sd_configs",
-    "gce_sd_configs",
-    "azure_sd_configs",
-    "openstack_sd_configs",
-    "dockerswarm_sd_configs",
-    "triton_sd_configs",
-    "marathon_sd_configs",
-    "nerve_sd_configs",
-    "serverset_sd_configs",
-    "journal",
-    "syslog",
-    "gcplog",
-    "loki_push_api",
-    "windows_events",
-    "kafka",
-    "azure_event_hubs",
-    "gelf",
-    "cloudflare",
-    "heroku_drain",
-    "encoding",
-    "decompression",
-];
+/// Keys of a scrape config that Promtail knows and that are not built.
+const NOT_BUILT: [&str; 2] = ["encoding", "decompression"];
 
 impl service::config::Config for Config {
     fn unneeded() -> Unneeded {
@@ -282,6 +299,10 @@ impl service::config::Config for Config {
             "scrape_configs.*.docker_sd_configs.*.port".to_owned(),
             "scrape_configs.*.docker_sd_configs.*.host_networking_host".to_owned(),
             "scrape_configs.*.docker_sd_configs.*.match_first_network".to_owned(),
+            "scrape_configs.*.syslog.tls_config.server_name".to_owned(),
+            "scrape_configs.*.syslog.tls_config.insecure_skip_verify".to_owned(),
+            "scrape_configs.*.syslog.tls_config.min_version".to_owned(),
+            "scrape_configs.*.syslog.rfc3164_default_to_current_year".to_owned(),
         ];
         for clients in ["clients.*", "client"] {
             let more = [
@@ -306,16 +327,19 @@ impl service::config::Config for Config {
         }
         keys.extend(NOT_BUILT.map(|block| format!("scrape_configs.*.{block}")));
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        Unneeded::new(&keys).with("server", ServerConfig::unneeded()).with(
-            "server",
-            Unneeded::new(&[
-                "disable",
-                "external_url",
-                "health_check_target",
-                "enable_runtime_reload",
-                "profiling_enabled",
-            ]),
-        )
+        Unneeded::new(&keys)
+            .with("server", ServerConfig::unneeded())
+            .with(
+                "server",
+                Unneeded::new(&[
+                    "disable",
+                    "external_url",
+                    "health_check_target",
+                    "enable_runtime_reload",
+                    "profiling_enabled",
+                ]),
+            )
+            .with("scrape_configs.*.loki_push_api.server", ServerConfig::unneeded())
     }
 
     fn check(&self, problems: &mut Problems) {
@@ -330,31 +354,20 @@ impl service::config::Config for Config {
             problems.warn("clients: none is named, so lines can only go to a store in the same process");
         }
         let mut names = std::collections::BTreeSet::new();
+        let stages = StageMetrics::default();
         for (i, job) in self.scrape_configs.iter().enumerate() {
             let path = format!("scrape_configs[{i}]");
             if job.job_name.is_empty() || !names.insert(&job.job_name) {
                 problems
                     .add(format!("{path}.job_name"), format!("'{}' is empty or used twice", job.job_name));
             }
-            if !job.static_configs.is_empty() && !job.docker_sd_configs.is_empty() {
-                problems.add(&path, "static_configs and docker_sd_configs in one job: make two jobs of it");
-            }
+            check(job, &path, problems);
             for (j, rule) in job.relabel_configs.iter().enumerate() {
                 if let Err(problem) = Relabel::compile(rule) {
                     problems.add(format!("{path}.relabel_configs[{j}]"), problem);
                 }
             }
-            let mut not_built = Vec::new();
-            Pipeline::compile(&job.pipeline_stages, problems, &mut not_built);
-            for stage in not_built {
-                problems
-                    .warn(format!("{stage}: this stage is not built yet, the agent will not start with it"));
-            }
-            if job.static_configs.is_empty() && job.docker_sd_configs.is_empty() {
-                problems.warn(format!(
-                    "{path}: reads nothing; static_configs and docker_sd_configs are built so far"
-                ));
-            }
+            Pipeline::compile(&job.pipeline_stages, &stages, problems);
         }
     }
 

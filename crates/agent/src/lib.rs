@@ -9,12 +9,14 @@ pub mod config;
 mod discovery;
 mod dispatch;
 pub mod entry;
+pub mod extracted;
 pub mod metrics;
 pub mod pipeline;
 pub mod positions;
 pub mod progress;
 pub mod relabel;
 pub mod tail;
+mod targets;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,13 +29,16 @@ use service::{BuildInfo, Cli, Phase, Process, Server, Standard};
 use client::{Destination, LocalStore, Queue, Remote, Sender};
 use config::ClientConfig;
 pub use config::Config;
-use discovery::{DockerDiscovery, DockerJob, StaticTarget};
+use discovery::{
+    Announce, DockerDiscovery, DockerJob, FileDiscovery, FileJob, KubernetesDiscovery, NotRead, group,
+};
 use dispatch::Dispatcher;
-use metrics::AgentMetrics;
+use metrics::{AgentMetrics, StageMetrics};
 use pipeline::{Pipeline, begins_with_docker};
 use positions::Positions;
 use relabel::Relabel;
 use tail::{Poller, PollerOptions};
+use targets::{Inlets, TargetMetrics};
 
 /// Bytes that may wait for one client.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -69,8 +74,11 @@ pub fn build(
 
     let dispatcher = {
         let (config, queues, metrics) = (config.clone(), queues, metrics);
-        Arc::new(move || Dispatcher::new(pipelines(&config), queues.clone(), metrics.clone()))
+        Arc::new(move || {
+            Dispatcher::new(pipelines(&config, &metrics.stages), queues.clone(), metrics.clone())
+        })
     };
+    let target_metrics = TargetMetrics::new(process.metrics());
     let (commands, received) = sync_channel(COMMANDS);
     let mut targets = Vec::new();
     for (job, scrape) in config.scrape_configs.iter().enumerate() {
@@ -78,11 +86,36 @@ pub fn build(
         let rules = scrape.relabel_configs.iter().map(Relabel::compile).collect::<Result<Vec<_>, _>>();
         let rules = rules.map_err(|e| anyhow!(e)).with_context(place)?;
         let docker = begins_with_docker(&scrape.pipeline_stages);
-        for target in &scrape.static_configs {
-            let target =
-                StaticTarget::new(job, target, &rules, docker).map_err(|e| anyhow!(e)).with_context(place)?;
-            targets.extend(target);
+        let files = FileJob { job, rules: rules.clone(), docker };
+        for labels in scrape.static_configs.iter().flat_map(group) {
+            match files.target(labels) {
+                Ok(target) if targets.contains(&target) => {}
+                Ok(target) => targets.push(target),
+                Err(why @ (NotRead::Dropped | NotRead::WrongHost)) => target_metrics.failed(why.reason()),
+                Err(why) => return Err(anyhow!(why)).context("static_configs").with_context(place),
+            }
         }
+        for (i, sd) in scrape.file_sd_configs.iter().enumerate() {
+            let name = format!("agent/{}/file-{i}", scrape.job_name);
+            let announce = Announce::new(&name, commands.clone());
+            let discovery = FileDiscovery::new(files.clone(), sd, announce, target_metrics.clone());
+            let discovery = discovery.map_err(|e| anyhow!(e)).with_context(place)?;
+            process.task(name, Phase::Drain, move |stop| discovery.run(stop));
+        }
+        for (i, sd) in scrape.kubernetes_sd_configs.iter().enumerate() {
+            let name = format!("agent/{}/kubernetes-{i}", scrape.job_name);
+            let announce = Announce::new(&name, commands.clone());
+            let discovery = KubernetesDiscovery::new(files.clone(), sd, announce, target_metrics.clone());
+            let discovery = discovery.context("kubernetes_sd_configs").with_context(place)?;
+            process.task(name, Phase::Drain, move |stop| discovery.run(stop));
+        }
+        let inlets = Inlets {
+            job,
+            rules: rules.clone().into(),
+            dispatcher: dispatcher.clone(),
+            metrics: target_metrics.clone(),
+        };
+        targets::build(scrape, inlets, &positions, process).with_context(place)?;
         for (i, sd) in scrape.docker_sd_configs.iter().enumerate() {
             let docker = DockerJob { job, config: sd.clone(), rules: rules.clone() };
             let discovery =
@@ -173,21 +206,19 @@ fn destinations(
 }
 
 /// Compiled stages of every job. What is wrong with them has been reported by [`check_stages`] before.
-fn pipelines(config: &Config) -> Vec<Pipeline> {
+fn pipelines(config: &Config, metrics: &StageMetrics) -> Vec<Pipeline> {
     let compile = |scrape: &config::ScrapeConfig| {
-        Pipeline::compile(&scrape.pipeline_stages, &mut Problems::default(), &mut Vec::new())
+        Pipeline::compile(&scrape.pipeline_stages, metrics, &mut Problems::default())
     };
     config.scrape_configs.iter().map(compile).collect()
 }
 
-/// Refuses stages that are not built: lines that should have been dropped or changed must not pass as they are.
+/// Refuses faulty stages: lines that should have been dropped or changed must not pass as they are.
 fn check_stages(config: &Config) -> Result<()> {
-    let (mut problems, mut not_built) = (Problems::default(), Vec::new());
+    let mut problems = Problems::default();
+    let metrics = StageMetrics::default();
     for scrape in &config.scrape_configs {
-        Pipeline::compile(&scrape.pipeline_stages, &mut problems, &mut not_built);
-    }
-    if !not_built.is_empty() {
-        return Err(anyhow!("pipeline stages that are not built yet: {}", not_built.join(", ")));
+        Pipeline::compile(&scrape.pipeline_stages, &metrics, &mut problems);
     }
     if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
 }

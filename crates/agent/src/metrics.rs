@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Metrics;
 
+use crate::pipeline::CustomMetrics;
+
 /// Which file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PathLabels {
@@ -18,6 +20,26 @@ pub struct PathLabels {
 pub struct ReasonLabels {
     /// Such as `drop_stage`.
     pub reason: String,
+}
+
+/// Which label's lines ended by `limit`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DroppedByLabel {
+    /// The label that lines are limited by.
+    pub label_name: String,
+    /// Its value.
+    pub label_value: String,
+}
+
+/// What pipeline stages count. Cheap to clone; all pipelines of a process share it.
+#[derive(Clone, Debug, Default)]
+pub struct StageMetrics {
+    /// Lines that stages dropped.
+    pub dropped: Family<ReasonLabels, Counter>,
+    /// Lines that `limit` dropped, by the label they are limited by.
+    pub dropped_by_label: Family<DroppedByLabel, Counter>,
+    /// Metrics of the `metrics` stage.
+    pub custom: CustomMetrics,
 }
 
 /// Which store.
@@ -45,8 +67,8 @@ pub struct AgentMetrics {
     pub read_lines: Family<PathLabels, Counter>,
     /// Bytes read.
     pub read_bytes: Family<PathLabels, Gauge>,
-    /// Lines that stages dropped.
-    pub stage_dropped: Family<ReasonLabels, Counter>,
+    /// What pipeline stages count.
+    pub stages: StageMetrics,
     /// Lines the store has taken.
     pub sent_entries: Family<HostLabels, Counter>,
     /// Bytes of requests the store has taken.
@@ -82,8 +104,14 @@ impl AgentMetrics {
         metrics.register(
             "logentry_dropped_lines",
             "Lines that stages dropped, by reason",
-            all.stage_dropped.clone(),
+            all.stages.dropped.clone(),
         );
+        metrics.register(
+            "logentry_dropped_lines_by_label",
+            "Lines that limit dropped, by the label they are limited by",
+            all.stages.dropped_by_label.clone(),
+        );
+        metrics.collect(all.stages.custom.clone());
         all
     }
 }

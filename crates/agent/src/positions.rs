@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::PositionsConfig;
-use crate::progress::Progress;
+use crate::progress::{Cursor, Progress};
 
 /// What makes a file the same file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +84,9 @@ struct State {
     files: Vec<Known>,
     /// Containers read over the engine's API: time of the last acknowledged line, ns since the epoch.
     cursors: BTreeMap<String, u64>,
+    /// Journals by their job: cursor of the last acknowledged entry.
+    #[serde(default)]
+    journals: BTreeMap<String, String>,
 }
 
 /// Promtail's own file.
@@ -105,11 +108,13 @@ pub struct Positions {
 struct Inner {
     known: Vec<Known>,
     cursors: BTreeMap<String, u64>,
+    journals: BTreeMap<String, String>,
     /// Offsets by path from Promtail's file, until the path is opened.
     imported: BTreeMap<String, String>,
     /// Files and containers being read.
     open_files: Vec<(PathBuf, Identity, Arc<Progress>)>,
     open_cursors: BTreeMap<String, Arc<Progress>>,
+    open_journals: BTreeMap<String, Arc<Cursor>>,
 }
 
 impl Positions {
@@ -122,7 +127,9 @@ impl Positions {
         let state = Self::read_state(&Self::state_path(&path));
         let imported = Self::read_positions(&path);
         let inner = match (state, imported) {
-            (Ok(Some(state)), _) => Inner { known: state.files, cursors: state.cursors, ..Inner::default() },
+            (Ok(Some(State { files, cursors, journals })), _) => {
+                Inner { known: files, cursors, journals, ..Inner::default() }
+            }
             (Ok(None), Ok(imported)) => Inner { imported, ..Inner::default() },
             (Err(error), _) | (_, Err(error)) if config.ignore_invalid_yaml => {
                 tracing::warn!(
@@ -206,6 +213,16 @@ impl Positions {
         progress
     }
 
+    /// How far the journal of a job was read. Promtail's cursors are the journal's own, as ours are.
+    pub fn open_journal(&self, job: &str) -> Arc<Cursor> {
+        let mut inner = self.inner.lock();
+        let imported = inner.imported.remove(&format!("cursor-{job}"));
+        let imported = imported.or_else(|| inner.imported.remove(&format!("journal-{job}")));
+        let cursor = Cursor::new(inner.journals.get(job).cloned().or(imported));
+        inner.open_journals.insert(job.to_owned(), cursor.clone());
+        cursor
+    }
+
     /// Whether something of a container is remembered: its cursor, or a file whose path has its id.
     pub fn knows(&self, container: &str) -> bool {
         let inner = self.inner.lock();
@@ -219,7 +236,7 @@ impl Positions {
             let mut inner = self.inner.lock();
             inner.remember();
             let files = inner.known.clone();
-            let cursors = inner.cursors.clone();
+            let (cursors, journals) = (inner.cursors.clone(), inner.journals.clone());
             let mut positions = PositionsFile::default();
             for known in &files {
                 positions
@@ -229,7 +246,10 @@ impl Positions {
             for (container, time) in &cursors {
                 positions.positions.insert(format!("cursor-{container}"), (time / 1_000_000_000).to_string());
             }
-            (State { files, cursors }, positions)
+            for (job, cursor) in &journals {
+                positions.positions.insert(format!("cursor-{job}"), cursor.clone());
+            }
+            (State { files, cursors, journals }, positions)
         };
         if let Some(folder) = self.path.parent().filter(|f| !f.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
@@ -257,6 +277,9 @@ impl Inner {
         self.known.retain(|known| now - known.seen < Positions::FORGET_SECONDS);
         for (container, progress) in &self.open_cursors {
             self.cursors.insert(container.clone(), progress.acknowledged());
+        }
+        for (job, cursor) in &self.open_journals {
+            self.journals.extend(cursor.acknowledged().map(|cursor| (job.clone(), cursor)));
         }
         let oldest = u64::try_from((now - Positions::FORGET_SECONDS).max(0)).unwrap_or(0) * 1_000_000_000;
         let open = &self.open_cursors;
@@ -306,6 +329,26 @@ mod tests {
         let (_, progress) = positions.open_file(&log, &File::open(&log).unwrap()).unwrap();
         assert_eq!(progress.acknowledged(), 4);
         assert_eq!(positions.open_cursor("abc").acknowledged(), 1_718_000_000_000_000_000);
+    }
+
+    #[test]
+    fn cursors_of_journals_are_kept_as_promtail_keeps_them() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join("positions.yaml"),
+            "positions:\n  cursor-j: \"s=1;i=2\"\n  journal-k: s=3\n",
+        )
+        .unwrap();
+        let first = positions(folder.path());
+        assert_eq!(first.open_journal("k").acknowledged().as_deref(), Some("s=3"));
+        let cursor = first.open_journal("j");
+        assert_eq!(cursor.acknowledged().as_deref(), Some("s=1;i=2"));
+        cursor.open("s=1;i=3".into()).done(1);
+        let _waits = cursor.open("s=1;i=4".into());
+        first.save().unwrap();
+        assert_eq!(positions(folder.path()).open_journal("j").acknowledged().as_deref(), Some("s=1;i=3"));
+        let written = std::fs::read_to_string(folder.path().join("positions.yaml")).unwrap();
+        assert!(written.contains("cursor-j: ") && written.contains("s=1;i=3"), "{written}");
     }
 
     #[test]

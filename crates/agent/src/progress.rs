@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// The acknowledged offset of one file: everything before it has been taken by every client or was
 /// dropped on purpose.
 #[derive(Debug)]
 pub struct Progress {
     state: Mutex<State>,
+    /// Wakes those who wait for an offset.
+    advanced: Notify,
 }
 
 #[derive(Debug)]
@@ -23,7 +26,8 @@ struct State {
 impl Progress {
     /// A file of which everything before `offset` is done.
     pub fn new(offset: u64) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { acknowledged: offset, open: VecDeque::new() }) })
+        let state = State { acknowledged: offset, open: VecDeque::new() };
+        Arc::new(Self { state: Mutex::new(state), advanced: Notify::new() })
     }
 
     /// Opens a ticket for the next chunk, which ends at `end`. It counts one for whoever opened it, so that it
@@ -49,6 +53,80 @@ impl Progress {
         while let Some((end, _)) = state.open.front().filter(|(_, t)| t.open.load(Ordering::Acquire) == 0) {
             state.acknowledged = *end;
             state.open.pop_front();
+        }
+        drop(state);
+        self.advanced.notify_waiters();
+    }
+
+    /// Resolves when everything before this offset is done.
+    pub async fn reached(&self, offset: u64) {
+        loop {
+            let advanced = self.advanced.notified();
+            if self.acknowledged() >= offset {
+                return;
+            }
+            advanced.await;
+        }
+    }
+}
+
+/// How far a source has been acknowledged that counts in names rather than in bytes, such as the journal.
+#[derive(Debug)]
+pub struct Cursor {
+    /// Counts entries.
+    progress: Arc<Progress>,
+    names: Mutex<Names>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    /// Of the last entry that is acknowledged.
+    acknowledged: Option<String>,
+    /// Of entries that are not, with their numbers.
+    open: VecDeque<(u64, String)>,
+    read: u64,
+}
+
+impl Cursor {
+    /// A source that is done up to `name`, or not begun.
+    pub fn new(name: Option<String>) -> Arc<Self> {
+        let names = Names { acknowledged: name, ..Names::default() };
+        Arc::new(Self { progress: Progress::new(0), names: Mutex::new(names) })
+    }
+
+    /// Opens a ticket for the next entry. It counts one for whoever opened it.
+    pub fn open(&self, name: String) -> Arc<Ticket> {
+        let mut names = self.names.lock();
+        self.settle(&mut names);
+        names.read += 1;
+        let number = names.read;
+        names.open.push_back((number, name));
+        self.progress.open(number)
+    }
+
+    /// The entry before which everything is done.
+    pub fn acknowledged(&self) -> Option<String> {
+        let mut names = self.names.lock();
+        self.settle(&mut names);
+        names.acknowledged.clone()
+    }
+
+    /// The last entry that was read.
+    pub fn read(&self) -> Option<String> {
+        let names = self.names.lock();
+        names.open.back().map(|(_, name)| name.clone()).or_else(|| names.acknowledged.clone())
+    }
+
+    /// Begins anew: the source does not know the name.
+    pub fn forget(&self) {
+        let mut names = self.names.lock();
+        (names.acknowledged, names.open) = (None, VecDeque::new());
+    }
+
+    fn settle(&self, names: &mut Names) {
+        let done = self.progress.acknowledged();
+        while names.open.front().is_some_and(|(number, _)| *number <= done) {
+            names.acknowledged = names.open.pop_front().map(|(_, name)| name);
         }
     }
 }
@@ -92,5 +170,31 @@ mod tests {
         assert_eq!(progress.acknowledged(), 5);
         first.done(1);
         assert_eq!((progress.acknowledged(), progress.is_idle()), (20, true));
+    }
+
+    #[test]
+    fn names_follow_in_order() {
+        let cursor = Cursor::new(Some("old".into()));
+        assert_eq!(cursor.read().as_deref(), Some("old"));
+        let (a, b, c) = (cursor.open("a".into()), cursor.open("b".into()), cursor.open("c".into()));
+        b.done(1);
+        assert_eq!((cursor.acknowledged().as_deref(), cursor.read().as_deref()), (Some("old"), Some("c")));
+        a.done(1);
+        assert_eq!(cursor.acknowledged().as_deref(), Some("b"));
+        c.done(1);
+        assert_eq!((cursor.acknowledged().as_deref(), cursor.read().as_deref()), (Some("c"), Some("c")));
+        cursor.forget();
+        assert_eq!(cursor.read(), None);
+    }
+
+    #[tokio::test]
+    async fn an_offset_is_waited_for() {
+        let progress = Progress::new(0);
+        let ticket = progress.open(1);
+        let mut reached = std::pin::pin!(progress.reached(1));
+        assert!(futures::poll!(&mut reached).is_pending());
+        ticket.done(1);
+        reached.await;
+        progress.reached(1).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use md5::Digest as _;
 use model::is_label_name;
 use model::regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,7 @@ enum Action {
     Drop,
     KeepEqual,
     DropEqual,
+    HashMod,
     LabelMap,
     LabelDrop,
     LabelKeep,
@@ -79,13 +81,35 @@ impl Relabel {
             "labelkeep" => Action::LabelKeep,
             "lowercase" => Action::Lowercase,
             "uppercase" => Action::Uppercase,
-            "hashmod" => return Err("action: hashmod is not built yet".to_owned()),
+            "hashmod" => Action::HashMod,
             other => return Err(format!("action: '{other}' is no relabel action")),
         };
         use Action::*;
-        let needs_target = matches!(action, Replace | Lowercase | Uppercase | KeepEqual | DropEqual);
+        let needs_target =
+            matches!(action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual);
         if needs_target && config.target_label.is_empty() {
             return Err(format!("target_label: needed by {}", config.action));
+        }
+        let is_template = config.target_label.contains('$') && action == Replace;
+        if needs_target && !is_template && !is_label_name(&config.target_label) {
+            return Err(format!("target_label: '{}' is not a label name", config.target_label));
+        }
+        if action == HashMod && config.modulus == 0 {
+            return Err("modulus: must be more than 0 for hashmod".to_owned());
+        }
+        let default = RelabelConfig::default();
+        let (regex_only, equality) =
+            (matches!(action, LabelDrop | LabelKeep), matches!(action, KeepEqual | DropEqual));
+        let other = [
+            ("source_labels", regex_only && !config.source_labels.is_empty()),
+            ("target_label", regex_only && !config.target_label.is_empty()),
+            ("separator", (regex_only || equality) && config.separator != default.separator),
+            ("regex", equality && config.regex != default.regex),
+            ("modulus", (regex_only || equality) && config.modulus != 0),
+            ("replacement", (regex_only || equality) && config.replacement != default.replacement),
+        ];
+        if let Some((key, _)) = other.iter().find(|(_, given)| *given) {
+            return Err(format!("{key}: {} does not take it", config.action));
         }
         // Groups of a match must be had, so the anchors are written out.
         let regex = Regex::new(&format!("^(?s:{})$", config.regex)).map_err(|e| format!("regex: {e}"))?;
@@ -113,6 +137,9 @@ impl Relabel {
                     }
                 }
             }
+            Action::HashMod => {
+                set(labels, config.target_label.clone(), hash_mod(&joined, config.modulus).to_string());
+            }
             Action::Lowercase => set(labels, config.target_label.clone(), joined.to_lowercase()),
             Action::Uppercase => set(labels, config.target_label.clone(), joined.to_uppercase()),
             Action::LabelMap => {
@@ -137,6 +164,13 @@ pub fn relabel(rules: &[Relabel], mut labels: TargetLabels) -> Option<TargetLabe
 /// The labels that a target's streams carry: all but those that begin with two underscores.
 pub fn visible(labels: &TargetLabels) -> impl Iterator<Item = (&str, &str)> {
     labels.iter().filter(|(name, _)| !name.starts_with("__")).map(|(n, v)| (n.as_str(), v.as_str()))
+}
+
+/// The last eight bytes of the text's MD5, big endian, modulo `modulus`.
+fn hash_mod(text: &str, modulus: u64) -> u64 {
+    let digest = md5::Md5::digest(text);
+    let last = digest.iter().skip(8).fold(0, |n: u64, byte| n << 8 | u64::from(*byte));
+    last.checked_rem(modulus).unwrap_or_default()
 }
 
 fn set(labels: &mut TargetLabels, name: String, value: String) {
@@ -179,9 +213,36 @@ mod tests {
         check(json!({"source_labels": ["b"], "target_label": "a", "action": "keepequal"}), None);
         check(json!({"regex": "__m_(.*)", "action": "labelmap"}), Some("__m_l=v,a=foobar,b=x,l=v"));
         check(json!({"regex": "a|b", "action": "labeldrop"}), Some("__m_l=v"));
+        check(json!({"regex": "a|b", "action": "labelkeep"}), Some("a=foobar,b=x"));
+        check(json!({"source_labels": ["a"], "target_label": "b", "action": "dropequal"}), same);
+        check(
+            json!({"source_labels": ["b"], "modulus": 1000, "target_label": "h", "action": "hashmod"}),
+            Some("__m_l=v,a=foobar,b=x,h=726"),
+        );
         check(
             json!({"source_labels": ["b"], "target_label": "b", "action": "Uppercase"}),
             Some("__m_l=v,a=foobar,b=X"),
         );
+    }
+
+    #[test]
+    fn hashes() {
+        assert_eq!(hash_mod("a", 8), 1);
+    }
+
+    #[test]
+    fn faults() {
+        let check = |rule: serde_json::Value, want: &str| {
+            let problem = Relabel::compile(&serde_json::from_value(rule).unwrap()).unwrap_err();
+            assert!(problem.starts_with(want), "{problem}");
+        };
+        use serde_json::json;
+        check(json!({"action": "nope"}), "action: ");
+        check(json!({}), "target_label: needed by replace");
+        check(json!({"target_label": "a-b"}), "target_label: 'a-b'");
+        check(json!({"target_label": "a", "action": "hashmod"}), "modulus: ");
+        check(json!({"regex": "(", "target_label": "a"}), "regex: ");
+        check(json!({"regex": "a", "action": "labeldrop", "source_labels": ["b"]}), "source_labels: ");
+        check(json!({"regex": "a", "action": "keepequal", "target_label": "b"}), "regex: ");
     }
 }

@@ -1,9 +1,10 @@
 //! Batches: entries of one tenant, by stream, until they are large or old enough.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use model::Labels;
 use wire::Str;
 use wire::loki::{PushEntry, PushRequest, PushStream};
@@ -24,18 +25,15 @@ pub struct Batch {
 impl Batch {
     /// Adds an entry; `external` are labels that its own win over.
     pub fn add(&mut self, entry: &Entry, external: &BTreeMap<String, String>) {
-        let mut labels = entry.labels.clone();
-        for (name, value) in external {
-            if labels.get(name).is_none() {
-                labels.set(name, value);
-            }
-        }
-        let labels = labels.build();
-        let place = match self.places.get(&labels) {
+        let place = match self.places.get(&entry.labels) {
             Some(place) => *place,
             None => {
-                self.streams.push(PushStream { labels: labels.to_string(), entries: Vec::new() });
-                self.places.insert(labels, self.streams.len() - 1);
+                let mut labels = entry.labels.to_builder();
+                for (name, value) in external.iter().filter(|(name, _)| entry.labels.get(name).is_none()) {
+                    labels.set(name, value);
+                }
+                self.streams.push(PushStream { labels: labels.build().to_string(), entries: Vec::new() });
+                self.places.insert(entry.labels.clone(), self.streams.len() - 1);
                 self.streams.len() - 1
             }
         };
@@ -47,10 +45,10 @@ impl Batch {
         });
         self.bytes += weight(entry);
         self.entries += 1;
-        if let Some(ticket) = &entry.ticket {
+        for (ticket, lines) in entry.tickets.iter() {
             match self.tickets.last_mut() {
-                Some((last, count)) if Arc::ptr_eq(last, ticket) => *count += 1,
-                _ => self.tickets.push((ticket.clone(), 1)),
+                Some((last, count)) if Arc::ptr_eq(last, ticket) => *count += lines,
+                _ => self.tickets.push((ticket.clone(), lines)),
             }
         }
     }
@@ -92,6 +90,7 @@ pub(super) fn weight(entry: &Entry) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Tickets;
     use crate::progress::Progress;
     use model::Timestamp;
 
@@ -103,10 +102,9 @@ mod tests {
         let external =
             BTreeMap::from([("host".to_owned(), "h1".to_owned()), ("app".to_owned(), "x".to_owned())]);
         for (app, line) in [("a", "one"), ("b", "two"), ("a", "three")] {
-            let labels = Labels::from_pairs([("app", app)]).to_builder();
+            let labels = Labels::from_pairs([("app", app)]);
             let mut entry = Entry::new(Timestamp(1), line.to_owned(), labels);
-            ticket.add(1);
-            entry.ticket = Some(ticket.clone());
+            entry.tickets = Tickets::open(&ticket);
             batch.add(&entry, &external);
         }
         ticket.done(1);

@@ -26,6 +26,8 @@ pub struct Queue {
 struct State {
     entries: VecDeque<Arc<Entry>>,
     bytes: usize,
+    /// Somebody waits for what was queued to be delivered.
+    is_urgent: bool,
 }
 
 impl Queue {
@@ -62,7 +64,18 @@ impl Queue {
         Some(entry)
     }
 
-    /// Resolves when an entry may be there.
+    /// Asks for what is queued to be sent without waiting for more.
+    pub fn urge(&self) {
+        self.state.lock().is_urgent = true;
+        self.filled.notify_one();
+    }
+
+    /// Whether that was asked since the last call.
+    pub fn take_urgency(&self) -> bool {
+        std::mem::take(&mut self.state.lock().is_urgent)
+    }
+
+    /// Resolves when an entry may be there, or when there is a hurry.
     pub async fn filled(&self) {
         self.filled.notified().await;
     }

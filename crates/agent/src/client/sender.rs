@@ -46,7 +46,8 @@ impl Sender {
         }
     }
 
-    /// Takes entries until one tenant's batch is large enough or the first entry has waited long enough.
+    /// Takes entries until one tenant's batch is large enough, the first entry has waited long enough, or somebody waits for their
+    /// delivery.
     async fn gather(&self, stop: &CancellationToken) -> BTreeMap<String, Batch> {
         let mut batches: BTreeMap<String, Batch> = BTreeMap::new();
         let mut deadline: Option<Instant> = None;
@@ -61,7 +62,8 @@ impl Sender {
                     return batches;
                 }
             }
-            if stop.is_cancelled() {
+            let is_urgent = self.queue.take_urgency() && !batches.is_empty();
+            if is_urgent || stop.is_cancelled() {
                 return batches;
             }
             tokio::select! {

@@ -11,16 +11,18 @@ use bollard::Docker;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{ListContainersOptions, LogsOptions};
 use futures::StreamExt as _;
-use model::{LabelsBuilder, Timestamp};
+use model::{Labels, Timestamp};
 use service::CancellationToken;
 use tokio::task::JoinSet;
 
+use super::sanitize;
 use crate::config::DockerSdConfig;
 use crate::dispatch::Dispatcher;
 use crate::positions::Positions;
 use crate::progress::Progress;
-use crate::relabel::{Relabel, TargetLabels, relabel, visible};
+use crate::relabel::{Relabel, TargetLabels, relabel};
 use crate::tail::{Command, Line, Stream, StreamLabels};
+use crate::targets::stream_labels;
 
 /// What a job says of its containers.
 pub(crate) struct DockerJob {
@@ -202,13 +204,9 @@ impl DockerDiscovery {
     }
 
     /// Labels of one of the container's outputs; `None` if relabelling drops it.
-    fn labels(&self, container: &ContainerSummary, stream: Stream) -> Option<LabelsBuilder> {
+    fn labels(&self, container: &ContainerSummary, stream: Stream) -> Option<Labels> {
         let labels = relabel(&self.job.rules, meta_labels(container, stream))?;
-        let mut builder = LabelsBuilder::default();
-        visible(&labels).for_each(|(name, value)| {
-            builder.set(name, value);
-        });
-        Some(builder)
+        Some(stream_labels(&labels))
     }
 }
 
@@ -234,11 +232,6 @@ fn meta_labels(container: &ContainerSummary, stream: Stream) -> TargetLabels {
         set("network_ip".into(), &network.ip_address.as_ref().map(ToString::to_string).unwrap_or_default());
     }
     labels
-}
-
-/// Every character that a label name may not have becomes an underscore.
-fn sanitize(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
 fn check_host(host: &str) -> Result<()> {

@@ -1,7 +1,23 @@
 //! Discovery: which files and containers are read, and under which labels.
 
+mod announce;
 mod docker;
-mod static_files;
+mod file_sd;
+mod files;
+mod glob;
+mod kubernetes;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use announce::Announce;
 pub(crate) use docker::{DockerDiscovery, DockerJob};
-pub(crate) use static_files::StaticTarget;
+pub(crate) use file_sd::FileDiscovery;
+pub use file_sd::FileSdConfig;
+pub(crate) use files::{FileJob, FileTarget, NotRead, group};
+pub(crate) use kubernetes::KubernetesDiscovery;
+pub use kubernetes::KubernetesSdConfig;
+
+/// Every character that a label name may not have becomes an underscore.
+pub(crate) fn sanitize(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}

@@ -1,60 +1,89 @@
 //! `docker`: takes line, stream and time out of Docker's JSON records.
 
-use serde::Deserialize;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
 
-use super::timestamp::Fudge;
-use super::{Edit, Verdict};
+use serde::{Deserialize, Serialize};
+use service::config::Value;
+
+use super::compile::Compile;
+use super::fudge::Fudge;
+use super::label_cache::LabelCache;
+use super::timestamp::read_rfc3339;
+use super::{Edit, Stage, Verdict};
 use crate::entry::Entry;
-use model::gotime::{Layout, Zone};
+use crate::extracted::Extract;
 
 /// A record of the json-file log driver.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Record<'a> {
     #[serde(borrow, default)]
-    pub(crate) log: std::borrow::Cow<'a, str>,
+    pub(crate) log: Cow<'a, str>,
     #[serde(borrow, default)]
-    pub(crate) stream: std::borrow::Cow<'a, str>,
+    pub(crate) stream: Cow<'a, str>,
     #[serde(borrow, default)]
-    pub(crate) time: std::borrow::Cow<'a, str>,
+    pub(crate) time: Cow<'a, str>,
 }
 
-pub(super) struct Docker {
-    layout: Layout,
-    zone: Zone,
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct DockerConfig {}
+
+struct Docker {
+    output: Arc<str>,
+    stream: Arc<str>,
+    timestamp: Arc<str>,
+    labels: LabelCache,
     fudge: Fudge,
 }
 
-impl Default for Docker {
-    fn default() -> Self {
-        let layout = Layout::named("RFC3339Nano")
-            .unwrap_or_else(|| Layout::parse("2006-01-02T15:04:05.999999999Z07:00"));
-        Self { layout, zone: Zone::utc(), fudge: Fudge::default() }
+pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
+    let _: DockerConfig = compile.read(body)?;
+    Stage::edit(Docker::new())
+}
+
+impl Docker {
+    fn new() -> Self {
+        let [output, stream, timestamp] = ["output", "stream", "timestamp"].map(Into::into);
+        Self { output, stream, timestamp, labels: LabelCache::default(), fudge: Fudge::default() }
+    }
+
+    fn set(&mut self, entry: &mut Entry, line: &str, stream: &str, time: Extract<'_>) {
+        entry.extracted.set(&self.output, Extract::Text(line));
+        entry.extracted.set(&self.stream, Extract::Text(stream));
+        entry.extracted.set(&self.timestamp, time);
+        self.labels.begin();
+        self.labels.value(Some(stream));
+        entry.labels = self.labels.apply(&entry.labels, |labels| {
+            labels.set("stream", stream);
+        });
     }
 }
 
 impl Edit for Docker {
-    fn edit(&mut self, entry: &mut Entry) -> Verdict {
+    fn edit(&mut self, entry: &mut Entry, _: Instant) -> Verdict {
         // The reader has joined partial records and taken the line out of them already.
         if let Some(stream) = entry.docker {
-            let time = self.layout.write(entry.timestamp, &self.zone);
-            entry.extracted.set("output", entry.line.as_str().into());
-            entry.extracted.set("stream", stream.as_str().into());
-            entry.extracted.set("timestamp", time.into());
-            entry.labels.set("stream", stream.as_str());
+            let line = std::mem::take(&mut entry.line);
+            let time = entry.timestamp;
+            self.set(entry, &line, stream.as_str(), Extract::Time(time));
+            self.fudge.apply(Some(time), entry);
+            entry.line = line;
             return Verdict::Keep;
         }
-        let Ok(record) = serde_json::from_str::<Record<'_>>(&entry.line) else {
-            self.fudge.apply(None, entry);
-            return Verdict::Keep;
-        };
-        let time = self.layout.read(&record.time, &self.zone).ok();
-        let (line, stream) = (record.log.into_owned(), record.stream.into_owned());
-        entry.extracted.set("output", line.as_str().into());
-        entry.extracted.set("stream", stream.as_str().into());
-        entry.extracted.set("timestamp", record.time.as_ref().into());
-        entry.labels.set("stream", &stream);
-        self.fudge.apply(time, entry);
-        entry.line = line;
+        let text = std::mem::take(&mut entry.line);
+        match serde_json::from_str::<Record<'_>>(&text) {
+            Ok(record) => {
+                self.set(entry, &record.log, &record.stream, Extract::Text(&record.time));
+                self.fudge.apply(read_rfc3339(&record.time), entry);
+                entry.line = record.log.into_owned();
+            }
+            Err(_) => {
+                entry.line = text;
+                self.fudge.apply(None, entry);
+            }
+        }
         Verdict::Keep
     }
 }
@@ -68,12 +97,12 @@ mod tests {
     #[test]
     fn joined_records_get_what_single_ones_get() {
         let record = r#"{"log":"hi","stream":"stderr","time":"2024-01-02T03:04:05.5Z"}"#;
-        let entry = |line: &str| Entry::new(Timestamp(1), line.to_owned(), Labels::default().to_builder());
+        let entry = |line: &str| Entry::new(Timestamp(1), line.to_owned(), Labels::default());
         let mut single = entry(record);
         let mut joined = entry("hi");
         (joined.docker, joined.timestamp) = (Some(Stream::Stderr), Timestamp(1_704_164_645_500_000_000));
         for entry in [&mut single, &mut joined] {
-            Docker::default().edit(entry);
+            Docker::new().edit(entry, Instant::now());
             assert_eq!((entry.line.as_str(), entry.labels.get("stream")), ("hi", Some("stderr")));
             assert_eq!(entry.timestamp.to_string(), "2024-01-02T03:04:05.5Z");
             let extracted = ["output", "stream", "timestamp"].map(|name| entry.extracted.text(name).unwrap());

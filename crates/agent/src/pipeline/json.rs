@@ -1,131 +1,296 @@
 //! `json`: values of a JSON object into the extracted map.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use jmespath::Variable;
+use prometheus_client::metrics::counter::Counter;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use service::config::Problems;
+use serde_json::Value as Json;
+use service::config::Value;
 
-use super::path::Path;
-use super::{Edit, Verdict};
+use super::compile::{Compile, given};
+use super::json_path::{Expression, Step, follow, search};
+use super::{Edit, Stage, Verdict};
 use crate::entry::Entry;
+use crate::extracted::Extract;
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub(super) struct JsonConfig {
+struct JsonConfig {
     /// Name of the extracted value and where it stands; empty means under its own name.
     expressions: BTreeMap<String, Option<String>>,
     source: Option<String>,
     drop_malformed: bool,
 }
 
-pub(super) struct Json {
-    wanted: Vec<(String, Path)>,
-    source: Option<String>,
-    drop_malformed: bool,
+struct JsonStage {
+    places: Vec<Place>,
+    general: Vec<(Arc<str>, jmespath::Expression<'static>)>,
+    source: Option<Arc<str>>,
+    drop_malformed: Option<Counter>,
+    found: Found,
 }
 
-impl Json {
-    pub(super) fn compile(config: &JsonConfig, path: &str, problems: &mut Problems) -> Option<Box<dyn Edit>> {
-        let mut wanted = Vec::new();
-        for (name, expression) in &config.expressions {
-            match expression.as_deref().filter(|e| !e.is_empty()) {
-                None => wanted.push((name.clone(), Path::key(name))),
-                Some(expression) => match Path::parse(expression) {
-                    Ok(compiled) => wanted.push((name.clone(), compiled)),
-                    Err(problem) => problems
-                        .add(format!("{path}.expressions.{name}"), format!("'{expression}': {problem}")),
-                },
+struct Place {
+    name: Arc<str>,
+    root: String,
+    steps: Vec<Step>,
+}
+
+pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
+    let config: JsonConfig = compile.read(body)?;
+    let (mut places, mut general) = (Vec::new(), Vec::new());
+    for (name, expression) in &config.expressions {
+        let compiled = match expression.as_deref().filter(|e| !e.is_empty()) {
+            None => Ok(Expression::key(name)),
+            Some(expression) => Expression::parse(expression).map_err(|e| format!("'{expression}': {e}")),
+        };
+        match compiled {
+            Ok(Expression::Place { root, steps }) => {
+                places.push(Place { name: name.as_str().into(), root, steps });
             }
+            Ok(Expression::General(expression)) => general.push((name.as_str().into(), expression)),
+            Err(problem) => compile.problem(body, &format!("expressions.{name}"), &problem)?,
         }
-        if config.expressions.is_empty() {
-            problems.add(format!("{path}.expressions"), "name at least one value");
-            return None;
-        }
-        Some(Box::new(Self { wanted, source: config.source.clone(), drop_malformed: config.drop_malformed }))
     }
+    if config.expressions.is_empty() {
+        return compile.problem(body, "expressions", "name at least one value");
+    }
+    Stage::edit(JsonStage {
+        places,
+        general,
+        source: given(&config.source),
+        drop_malformed: config.drop_malformed.then(|| compile.dropped("malformed_json")),
+        found: Found::default(),
+    })
 }
 
-impl Edit for Json {
-    fn edit(&mut self, entry: &mut Entry) -> Verdict {
-        let source = match &self.source {
-            Some(name) => match entry.extracted.text(name) {
-                Some(text) => Some(text),
+impl Edit for JsonStage {
+    fn edit(&mut self, entry: &mut Entry, _: Instant) -> Verdict {
+        let Self { places, general, source, drop_malformed, found } = self;
+        let extracted = &entry.extracted;
+        let text = match source {
+            Some(name) => match extracted.text(name) {
+                Some(text) => text,
                 None => return Verdict::Keep,
             },
-            None => None,
+            None => Cow::Borrowed(entry.line.as_str()),
         };
-        let text = source.as_deref().unwrap_or(&entry.line);
-        let Some(found) = pick(text, &self.wanted) else {
-            return if self.drop_malformed { Verdict::Drop("json_stage") } else { Verdict::Keep };
-        };
-        for ((name, path), root) in self.wanted.iter().zip(&found) {
-            let value = root.as_ref().and_then(|root| path.below(root)).unwrap_or(&Value::Null);
-            let value = match value {
-                // Structures are handed on as JSON text.
-                Value::Array(_) | Value::Object(_) => Value::String(value.to_string()),
-                // Go reads every number as float64.
-                Value::Number(number) => number.as_f64().and_then(whole_or_float).unwrap_or(Value::Null),
-                other => other.clone(),
+        if !found.read(&text, places) {
+            return match drop_malformed {
+                Some(dropped) => {
+                    dropped.inc();
+                    Verdict::Drop
+                }
+                None => Verdict::Keep,
             };
-            entry.extracted.set(name, value);
+        }
+        let tree = (!general.is_empty()).then(|| Variable::from_json(&text).ok()).flatten();
+        for (place, value) in places.iter().zip(&found.values) {
+            entry.extracted.set(&place.name, value.view(&found.texts));
+        }
+        if let Some(tree) = tree.map(jmespath::Rcvar::new) {
+            for (name, expression) in general {
+                if let Some(value) = search(expression, &tree) {
+                    let mut texts = String::new();
+                    let value = Slot::of(&value, &mut texts);
+                    entry.extracted.set(name, value.view(&texts));
+                }
+            }
         }
         Verdict::Keep
     }
 }
 
-/// A float64 as a JSON number, without a fraction where it has none.
-fn whole_or_float(value: f64) -> Option<Value> {
-    if value.fract() == 0.0 && value.abs() < 9e15 {
-        return Some(Value::from(value as i64));
-    }
-    serde_json::Number::from_f64(value).map(Value::Number)
+/// Values of one text in the order of the places, kept apart until the whole text is known to be JSON.
+#[derive(Debug, Default)]
+struct Found {
+    values: Vec<Slot>,
+    texts: String,
 }
 
-/// The values of the wanted top-level keys; everything else is skipped. `None` if the text is not one object.
-fn pick(text: &str, wanted: &[(String, Path)]) -> Option<Vec<Option<Value>>> {
-    if !text.trim_start().starts_with('{') {
-        return None;
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let found = Roots(wanted).deserialize(&mut deserializer).ok()?;
-    deserializer.end().ok().map(|()| found)
+#[derive(Debug, Clone, Copy)]
+enum Slot {
+    Null,
+    Bool(bool),
+    Number(f64),
+    Text(usize, usize),
 }
 
-struct Roots<'a>(&'a [(String, Path)]);
+impl Slot {
+    /// Structures are handed on as JSON text; every number is a float, as in Go.
+    fn of(value: &Json, texts: &mut String) -> Self {
+        match value {
+            Json::Null => Self::Null,
+            Json::Bool(value) => Self::Bool(*value),
+            Json::Number(number) => number.as_f64().map_or(Self::Null, Self::Number),
+            Json::String(text) => Self::text(text, texts),
+            structure => Self::text(&structure.to_string(), texts),
+        }
+    }
 
-impl<'de> DeserializeSeed<'de> for Roots<'_> {
-    type Value = Vec<Option<Value>>;
+    fn text(text: &str, texts: &mut String) -> Self {
+        let start = texts.len();
+        texts.push_str(text);
+        Self::Text(start, texts.len())
+    }
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn view(self, texts: &str) -> Extract<'_> {
+        match self {
+            Self::Null => Extract::Null,
+            Self::Bool(value) => Extract::Bool(value),
+            Self::Number(value) => Extract::Number(value),
+            Self::Text(start, end) => Extract::Text(&texts[start..end]),
+        }
+    }
+}
+
+impl Found {
+    /// Reads the places of a JSON object; everything else is skipped. `false` if the text is not one object.
+    fn read(&mut self, text: &str, places: &[Place]) -> bool {
+        self.values.clear();
+        self.values.resize(places.len(), Slot::Null);
+        self.texts.clear();
+        if !text.trim_ascii_start().starts_with('{') {
+            return false;
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        Object { found: self, places }.deserialize(&mut deserializer).is_ok() && deserializer.end().is_ok()
+    }
+}
+
+struct Object<'a> {
+    found: &'a mut Found,
+    places: &'a [Place],
+}
+
+impl<'de> DeserializeSeed<'de> for Object<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Roots<'_> {
-    type Value = Vec<Option<Value>>;
+impl<'de> Visitor<'de> for Object<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found: Vec<Option<Value>> = vec![None; self.0.len()];
-        while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
-            let mut takers = (0..self.0.len()).filter(|i| self.0[*i].1.root() == Some(&key));
-            match takers.next() {
-                None => drop(map.next_value::<IgnoredAny>()?),
-                Some(first) => {
-                    let value: Value = map.next_value()?;
-                    for other in takers {
-                        found[other] = Some(value.clone());
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { found, places } = self;
+        while let Some(takers) = map.next_key_seed(Key(places))? {
+            match takers {
+                Takers::None => drop(map.next_value::<IgnoredAny>()?),
+                Takers::Scalar(at) => {
+                    found.values[at] = map.next_value_seed(Scalar(&mut found.texts))?;
+                }
+                Takers::Many(root) => {
+                    let value: Json = map.next_value()?;
+                    for (at, place) in places.iter().enumerate().filter(|(_, p)| p.root == root) {
+                        found.values[at] = follow(&value, &place.steps)
+                            .map_or(Slot::Null, |value| Slot::of(value, &mut found.texts));
                     }
-                    found[first] = Some(value);
                 }
             }
         }
-        Ok(found)
+        Ok(())
+    }
+}
+
+/// Who wants the value of a key.
+enum Takers<'a> {
+    None,
+    /// One place, and it is the value itself.
+    Scalar(usize),
+    /// Places below this key.
+    Many(&'a str),
+}
+
+struct Key<'a>(&'a [Place]);
+
+impl<'de, 'a> DeserializeSeed<'de> for Key<'a> {
+    type Value = Takers<'a>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Takers<'a>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'_> for Key<'a> {
+    type Value = Takers<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Takers<'a>, E> {
+        let mut takers = self.0.iter().enumerate().filter(|(_, place)| place.root == key);
+        Ok(match (takers.next(), takers.next()) {
+            (None, _) => Takers::None,
+            (Some((at, place)), None) if place.steps.is_empty() => Takers::Scalar(at),
+            (Some((_, place)), _) => Takers::Many(&place.root),
+        })
+    }
+}
+
+/// Takes a value as it stands; texts go behind those that are there already.
+struct Scalar<'a>(&'a mut String);
+
+impl<'de> DeserializeSeed<'de> for Scalar<'_> {
+    type Value = Slot;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Slot, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Scalar<'_> {
+    type Value = Slot;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Slot, E> {
+        Ok(Slot::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Slot, E> {
+        Ok(Slot::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Slot, E> {
+        Ok(Slot::Number(value as f64))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Slot, E> {
+        Ok(Slot::Number(value as f64))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Slot, E> {
+        Ok(Slot::Number(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Slot, E> {
+        Ok(Slot::text(value, self.0))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Slot, A::Error> {
+        let value = Json::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Slot::of(&value, self.0))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Slot, A::Error> {
+        let value = Json::deserialize(SeqAccessDeserializer::new(seq))?;
+        Ok(Slot::of(&value, self.0))
     }
 }

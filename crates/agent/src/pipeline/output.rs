@@ -1,39 +1,37 @@
 //! `output`: the line becomes an extracted value.
 
-use serde::{Deserialize, Serialize};
-use service::config::Problems;
+use std::sync::Arc;
+use std::time::Instant;
 
-use super::{Edit, Verdict};
+use serde::{Deserialize, Serialize};
+use service::config::Value;
+
+use super::compile::Compile;
+use super::{Edit, Stage, Verdict};
 use crate::entry::Entry;
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub(super) struct OutputConfig {
+struct OutputConfig {
     source: String,
 }
 
-pub(super) struct Output {
-    source: String,
+struct Output {
+    source: Arc<str>,
 }
 
-impl Output {
-    pub(super) fn compile(
-        config: &OutputConfig,
-        path: &str,
-        problems: &mut Problems,
-    ) -> Option<Box<dyn Edit>> {
-        if config.source.is_empty() {
-            problems.add(format!("{path}.source"), "name the extracted value that becomes the line");
-            return None;
-        }
-        Some(Box::new(Self { source: config.source.clone() }))
+pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
+    let config: OutputConfig = compile.read(body)?;
+    if config.source.is_empty() {
+        return compile.problem(body, "source", "name the extracted value that becomes the line");
     }
+    Stage::edit(Output { source: config.source.into() })
 }
 
 impl Edit for Output {
-    fn edit(&mut self, entry: &mut Entry) -> Verdict {
+    fn edit(&mut self, entry: &mut Entry, _: Instant) -> Verdict {
         if let Some(text) = entry.extracted.text(&self.source) {
-            entry.line = text;
+            entry.line = text.into_owned();
         }
         Verdict::Keep
     }

@@ -1,18 +1,22 @@
 //! `timestamp`: the entry's time out of an extracted value.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
 
+use model::Timestamp;
 use model::gotime::{Layout, Zone};
-use model::{Labels, Timestamp};
 use serde::{Deserialize, Serialize};
-use service::config::Problems;
+use service::config::Value;
 
-use super::{Edit, Verdict};
+use super::compile::Compile;
+use super::fudge::Fudge;
+use super::{Edit, Stage, Verdict};
 use crate::entry::Entry;
+use crate::extracted::Extract;
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub(super) struct TimestampConfig {
+struct TimestampConfig {
     source: String,
     format: String,
     fallback_formats: Vec<String>,
@@ -24,56 +28,48 @@ pub(super) struct TimestampConfig {
 enum Format {
     /// A number since the epoch, in so many nanoseconds.
     Unix(i64),
+    /// RFC 3339 with any fraction, the most frequent of all.
+    Rfc3339,
     Layout(Layout),
 }
 
-pub(super) struct SetTimestamp {
-    source: String,
+struct SetTimestamp {
+    source: Arc<str>,
     formats: Vec<Format>,
     zone: Zone,
     fudge: Option<Fudge>,
 }
 
-impl SetTimestamp {
-    pub(super) fn compile(
-        config: &TimestampConfig,
-        path: &str,
-        problems: &mut Problems,
-    ) -> Option<Box<dyn Edit>> {
-        let before = problems.iter().count();
-        if config.source.is_empty() {
-            problems.add(format!("{path}.source"), "name the extracted value that holds the time");
-        }
-        if config.format.is_empty() {
-            problems.add(format!("{path}.format"), "give a format such as RFC3339Nano, Unix or a Go layout");
-        }
-        let zone = match config.location.as_deref().filter(|l| !l.is_empty()).map(Zone::named) {
-            None => Zone::utc(),
-            Some(Ok(zone)) => zone,
-            Some(Err(error)) => {
-                problems.add(format!("{path}.location"), error.to_string());
-                Zone::utc()
-            }
-        };
-        let fudge = match config.action_on_failure.as_deref() {
-            None | Some("" | "fudge") => Some(Fudge::default()),
-            Some("skip") => None,
-            Some(other) => {
-                problems
-                    .add(format!("{path}.action_on_failure"), format!("'{other}' is neither fudge nor skip"));
-                None
-            }
-        };
-        let formats =
-            std::iter::once(&config.format).chain(&config.fallback_formats).map(|f| format(f)).collect();
-        let sound = problems.iter().count() == before;
-        let stage = Self { source: config.source.clone(), formats, zone, fudge };
-        sound.then(|| Box::new(stage) as Box<dyn Edit>)
+pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
+    let config: TimestampConfig = compile.read(body)?;
+    if config.source.is_empty() {
+        compile.problem::<()>(body, "source", "name the extracted value that holds the time");
     }
+    if config.format.is_empty() {
+        compile.problem::<()>(body, "format", "give a format such as RFC3339Nano, Unix or a Go layout");
+    }
+    let zone = match config.location.as_deref().filter(|l| !l.is_empty()).map(Zone::named) {
+        None => Some(Zone::utc()),
+        Some(Ok(zone)) => Some(zone),
+        Some(Err(error)) => compile.problem(body, "location", &error.to_string()),
+    };
+    let fudge = match config.action_on_failure.as_deref() {
+        None | Some("" | "fudge") => Some(Some(Fudge::default())),
+        Some("skip") => Some(None),
+        Some(other) => {
+            compile.problem(body, "action_on_failure", &format!("'{other}' is neither fudge nor skip"))
+        }
+    };
+    let formats =
+        std::iter::once(&config.format).chain(&config.fallback_formats).map(|f| format(f)).collect();
+    Stage::edit(SetTimestamp { source: config.source.into(), formats, zone: zone?, fudge: fudge? })
+}
 
+impl SetTimestamp {
     fn read(&self, text: &str) -> Option<Timestamp> {
         self.formats.iter().find_map(|format| match format {
             Format::Unix(unit) => read_unix(text, *unit),
+            Format::Rfc3339 => read_rfc3339(text),
             Format::Layout(layout) if layout.has_year() => layout.read(text, &self.zone).ok(),
             Format::Layout(layout) => layout.read_near(text, &self.zone, Timestamp::now()).ok(),
         })
@@ -81,8 +77,13 @@ impl SetTimestamp {
 }
 
 impl Edit for SetTimestamp {
-    fn edit(&mut self, entry: &mut Entry) -> Verdict {
-        let time = entry.extracted.text(&self.source).and_then(|text| self.read(&text));
+    fn edit(&mut self, entry: &mut Entry, _: Instant) -> Verdict {
+        let time = match entry.extracted.get(&self.source) {
+            // It was a time already; only where that is what the format says is there no need for its text.
+            Some(Extract::Time(time)) if matches!(self.formats.first(), Some(Format::Rfc3339)) => Some(time),
+            Some(value) => value.text().and_then(|text| self.read(&text)),
+            None => None,
+        };
         match (&mut self.fudge, time) {
             (Some(fudge), time) => fudge.apply(time, entry),
             (None, Some(time)) => entry.timestamp = time,
@@ -98,6 +99,8 @@ fn format(name: &str) -> Format {
         "UnixMs" => Format::Unix(1_000_000),
         "UnixUs" => Format::Unix(1_000),
         "UnixNs" => Format::Unix(1),
+        // Go reads a fraction with either layout.
+        "RFC3339" | "RFC3339Nano" => Format::Rfc3339,
         name => Format::Layout(Layout::named(name).unwrap_or_else(|| Layout::parse(name))),
     }
 }
@@ -109,43 +112,54 @@ fn read_unix(text: &str, unit: i64) -> Option<Timestamp> {
     }
     let (whole, fraction) = text.split_once('.').filter(|_| unit == 1_000_000_000)?;
     let whole: i64 = whole.parse().ok()?;
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
     let digits = format!("{:0<9}", fraction.get(..fraction.len().min(9))?);
     Some(Timestamp(whole.checked_mul(unit)?.checked_add(digits.parse().ok()?)?))
 }
 
-/// Stands in for times that cannot be read: the last good time of the same labels, a nanosecond later each.
-#[derive(Default)]
-pub(super) struct Fudge {
-    last: HashMap<Labels, Timestamp>,
+/// A time as RFC 3339 writes it, with any fraction. Times in UTC, which is what containers write, are read at a glance.
+pub(crate) fn read_rfc3339(text: &str) -> Option<Timestamp> {
+    read_utc(text.as_bytes()).or_else(|| Layout::named("RFC3339Nano")?.read(text, &Zone::utc()).ok())
 }
 
-impl Fudge {
-    /// Label sets that are remembered; beyond it all are forgotten, as a rare and harmless event.
-    const MAX: usize = 10_000;
-
-    pub(super) fn apply(&mut self, time: Option<Timestamp>, entry: &mut Entry) {
-        let labels = entry.labels.clone().build();
-        match time {
-            Some(time) => {
-                if self.last.len() >= Self::MAX && !self.last.contains_key(&labels) {
-                    self.last.clear();
-                }
-                self.last.insert(labels, time);
-                entry.timestamp = time;
-            }
-            None => {
-                if let Some(last) = self.last.get_mut(&labels) {
-                    *last = last.plus(1);
-                    entry.timestamp = *last;
-                }
-            }
-        }
+/// `2006-01-02T15:04:05[.999999999]Z`; `None` also for what only a slower look can tell.
+fn read_utc(text: &[u8]) -> Option<Timestamp> {
+    let (date, fraction) = text.split_at_checked(19)?;
+    let number = |range: std::ops::Range<usize>| {
+        date[range].iter().try_fold(0_i64, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
+    };
+    if [date[4], date[7], date[10], date[13], date[16]] != *b"--T::" {
+        return None;
     }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let sane = (1970..2200).contains(&year) && (1..=12).contains(&month) && (1..=28).contains(&day);
+    if !(sane && hour < 24 && minute < 60 && second < 60) {
+        // The last days of a month need a calendar.
+        return None;
+    }
+    let nanos = match fraction {
+        [b'Z'] => 0,
+        [b'.', digits @ .., b'Z'] if (1..=9).contains(&digits.len()) => {
+            let value = digits
+                .iter()
+                .try_fold(0_i64, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))?;
+            value * 10_i64.pow(9 - digits.len() as u32)
+        }
+        _ => return None,
+    };
+    // Days since the epoch in the proleptic Gregorian calendar, with years that begin in March.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1 - 719_468;
+    Some(Timestamp((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000_000 + nanos))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn unix_times() {
@@ -155,5 +169,26 @@ mod tests {
         check("1793620801123", 1_000_000, Some(Timestamp(1_793_620_801_123_000_000)));
         check("x", 1, None);
         check("1.5", 1, None);
+        check("1.-5", 1_000_000_000, None);
+        check("1.é5", 1_000_000_000, None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_glance_agrees_with_the_calendar(nanos in 0_i64..7_000_000_000_000_000_000, cut in 0_u32..10) {
+            let time = Timestamp(nanos / 10_i64.pow(cut) * 10_i64.pow(cut));
+            let layout = Layout::named("RFC3339Nano").unwrap();
+            let text = layout.write(time, &Zone::utc());
+            prop_assert_eq!(read_rfc3339(&text), Some(time));
+            if let Some(fast) = read_utc(text.as_bytes()) {
+                prop_assert_eq!(fast, time);
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_as_the_layout_reads_it(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{0,10})?(Z|[+-][0-9]{2}:[0-9]{2})?") {
+            let slow = Layout::named("RFC3339Nano").unwrap().read(&text, &Zone::utc()).ok();
+            prop_assert_eq!(read_rfc3339(&text), slow);
+        }
     }
 }

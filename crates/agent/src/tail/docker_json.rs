@@ -1,10 +1,7 @@
 //! Docker's json-file records: one JSON object a line; long messages come in several records.
 
-use model::Timestamp;
-use model::gotime::{Layout, Zone};
-
 use super::file::{Line, Stream};
-use crate::pipeline::DockerRecord;
+use crate::pipeline::{DockerRecord, read_rfc3339};
 
 /// Joins the records of one file to the messages that were written.
 ///
@@ -14,8 +11,6 @@ use crate::pipeline::DockerRecord;
 pub(super) struct Joiner {
     stdout: Option<Partial>,
     stderr: Option<Partial>,
-    layout: Layout,
-    zone: Zone,
     max_bytes: usize,
 }
 
@@ -29,9 +24,7 @@ struct Partial {
 
 impl Joiner {
     pub(super) fn new(max_bytes: usize) -> Self {
-        let layout = Layout::named("RFC3339Nano")
-            .unwrap_or_else(|| Layout::parse("2006-01-02T15:04:05.999999999Z07:00"));
-        Self { stdout: None, stderr: None, layout, zone: Zone::utc(), max_bytes }
+        Self { stdout: None, stderr: None, max_bytes }
     }
 
     /// Takes the record that begins at `start`; finished messages are appended to `out`. What is no record is a
@@ -46,6 +39,11 @@ impl Joiner {
         if differs {
             // The writer ended without a line end, and another began.
             self.emit(stream, out);
+        }
+        if record.log.ends_with('\n') && self.slot(stream).is_none() {
+            // The usual case: a message in one record.
+            out.push(Line::of_container(record.log.into_owned(), stream, &record.time));
+            return;
         }
         let max_bytes = self.max_bytes;
         let partial = self.slot(stream).get_or_insert_with(|| Partial {
@@ -79,16 +77,22 @@ impl Joiner {
     }
 
     fn emit(&mut self, stream: Stream, out: &mut Vec<Line>) {
-        let Some(mut partial) = self.slot(stream).take() else { return };
-        if partial.text.ends_with('\n') {
-            partial.text.pop();
+        let Some(partial) = self.slot(stream).take() else { return };
+        out.push(Line::of_container(partial.text, stream, &partial.time_text));
+    }
+}
+
+impl Line {
+    /// A container's message, without its line end.
+    fn of_container(mut text: String, stream: Stream, time: &str) -> Self {
+        if text.ends_with('\n') {
+            text.pop();
             // A terminal ends its lines with both.
-            if partial.text.ends_with('\r') {
-                partial.text.pop();
+            if text.ends_with('\r') {
+                text.pop();
             }
         }
-        let time: Option<Timestamp> = self.layout.read(&partial.time_text, &self.zone).ok();
-        out.push(Line { text: partial.text, stream: Some(stream), time });
+        Self { text, stream: Some(stream), time: read_rfc3339(time) }
     }
 }
 

@@ -99,6 +99,11 @@ impl FileTail {
         &self.progress
     }
 
+    /// Offset of the next byte to read.
+    pub fn offset(&self) -> u64 {
+        self.read
+    }
+
     /// How long nothing was added.
     pub fn idle(&self) -> Duration {
         self.last_growth.elapsed()

@@ -7,25 +7,25 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use model::LabelsBuilder;
+use model::Labels;
 use service::CancellationToken;
 
 use super::file::{FileTail, Line, Stream};
-use crate::discovery::StaticTarget;
+use crate::discovery::FileTarget;
 use crate::dispatch::Dispatcher;
 use crate::positions::Positions;
 
 /// Labels of a file's lines; a stream that relabelling dropped has none.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamLabels {
     /// Of standard output, and of lines of plain files.
-    pub(crate) stdout: Option<LabelsBuilder>,
+    pub(crate) stdout: Option<Labels>,
     /// Of standard error.
-    pub(crate) stderr: Option<LabelsBuilder>,
+    pub(crate) stderr: Option<Labels>,
 }
 
 impl StreamLabels {
-    fn of(&self, stream: Option<Stream>) -> Option<&LabelsBuilder> {
+    fn of(&self, stream: Option<Stream>) -> Option<&Labels> {
         match stream {
             Some(Stream::Stderr) => self.stderr.as_ref(),
             _ => self.stdout.as_ref(),
@@ -52,6 +52,13 @@ pub(crate) enum Command {
         /// The container.
         key: String,
     },
+    /// These are all targets of a discovery now.
+    Targets {
+        /// The discovery.
+        source: String,
+        /// What it has found.
+        targets: Vec<FileTarget>,
+    },
 }
 
 /// How the poller works.
@@ -68,7 +75,8 @@ pub(crate) struct PollerOptions {
 /// Everything the thread owns.
 pub(crate) struct Poller {
     options: PollerOptions,
-    targets: Vec<StaticTarget>,
+    /// Targets by the discovery that announced them; those of `static_configs` by the empty name.
+    targets: BTreeMap<String, Vec<FileTarget>>,
     commands: Receiver<Command>,
     positions: Arc<Positions>,
     dispatcher: Dispatcher,
@@ -83,6 +91,15 @@ struct Tail {
     key: Option<String>,
     /// The path leads elsewhere now, or the container is gone: since when.
     leaving: Option<Instant>,
+    /// No target wants it any more: it is read up to this offset, which was its size then.
+    until: Option<u64>,
+}
+
+impl Tail {
+    /// Whether no target wants the file, and it was read as far as it had grown by then. Its position stays known.
+    fn is_let_go(&self) -> bool {
+        self.until.is_some_and(|end| self.file.offset() >= end)
+    }
 }
 
 impl Poller {
@@ -92,11 +109,12 @@ impl Poller {
     /// A poller over static targets and what `commands` bring.
     pub(crate) fn new(
         options: PollerOptions,
-        targets: Vec<StaticTarget>,
+        targets: Vec<FileTarget>,
         commands: Receiver<Command>,
         positions: Arc<Positions>,
         dispatcher: Dispatcher,
     ) -> Self {
+        let targets = BTreeMap::from([(String::new(), targets)]);
         Self { options, targets, commands, positions, dispatcher, tails: Vec::new() }
     }
 
@@ -108,29 +126,49 @@ impl Poller {
                 self.find();
                 synced = Some(Instant::now());
             }
-            self.obey();
+            if self.obey() {
+                self.find();
+            }
             self.notice_renames();
             let mut busy = false;
             for i in 0..self.tails.len() {
                 busy |= self.read(i, stop);
             }
             self.close_finished();
+            self.dispatcher.tick();
             if !busy {
                 // Growth is looked for, not waited for; this is the pause between looks.
                 std::thread::sleep(self.options.poll);
             }
         }
+        self.dispatcher.finish();
     }
 
-    /// Opens files that globs match and that are not open yet.
+    /// Opens files that globs match and that are not open yet, and lets go of those that no target wants any more.
     fn find(&mut self) {
         let mut found: BTreeMap<PathBuf, (usize, StreamLabels, bool)> = BTreeMap::new();
-        for target in &self.targets {
+        for target in self.targets.values().flatten() {
             for path in target.files() {
-                let mut labels = target.labels.clone();
+                let mut labels = target.labels.to_builder();
                 labels.set("filename", &path.to_string_lossy());
+                let labels = labels.build();
                 let labels = StreamLabels { stdout: Some(labels.clone()), stderr: Some(labels) };
                 found.entry(path).or_insert((target.job, labels, target.docker));
+            }
+        }
+        for tail in self.tails.iter_mut().filter(|t| t.key.is_none() && t.leaving.is_none()) {
+            match found.get(tail.file.path()) {
+                Some((job, labels, _)) => {
+                    (tail.job, tail.until) = (*job, None);
+                    if tail.labels != *labels {
+                        tail.labels = labels.clone();
+                    }
+                }
+                None => {
+                    let now = std::fs::metadata(tail.file.path()).ok();
+                    let same = now.filter(|m| (m.dev(), m.ino()) == tail.file.place());
+                    tail.until = tail.until.or(same.map(|m| m.len()));
+                }
             }
         }
         for (path, (job, labels, docker)) in found {
@@ -155,13 +193,15 @@ impl Poller {
         match FileTail::open(path, &self.positions, docker, self.options.max_line) {
             Ok(file) => {
                 tracing::info!(path = %path.display(), offset = file.progress().acknowledged(), "reading file");
-                self.tails.push(Tail { file, job, labels, key, leaving: None });
+                self.tails.push(Tail { file, job, labels, key, leaving: None, until: None });
             }
             Err(error) => tracing::warn!(path = %path.display(), %error, "file cannot be read"),
         }
     }
 
-    fn obey(&mut self) {
+    /// Does what discovery asks for; whether targets are different now.
+    fn obey(&mut self) -> bool {
+        let mut different = false;
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Start { key, path, job, labels }) => {
@@ -172,7 +212,11 @@ impl Poller {
                         tail.leaving.get_or_insert_with(Instant::now);
                     }
                 }
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+                Ok(Command::Targets { source, targets }) => {
+                    different = true;
+                    self.targets.insert(source, targets);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return different,
             }
         }
     }
@@ -180,7 +224,7 @@ impl Poller {
     /// Files whose path leads elsewhere now: the old one is read to its end, the new one opened.
     fn notice_renames(&mut self) {
         let mut renewed = HashMap::new();
-        for tail in self.tails.iter_mut().filter(|t| t.leaving.is_none()) {
+        for tail in self.tails.iter_mut().filter(|t| t.leaving.is_none() && t.until.is_none()) {
             let now = std::fs::metadata(tail.file.path()).ok().map(|m| (m.dev(), m.ino()));
             if now != Some(tail.file.place()) {
                 tail.leaving = Some(Instant::now());
@@ -194,17 +238,20 @@ impl Poller {
             }
         }
         for (path, (job, labels, docker, key)) in renewed {
-            let docker = docker || self.targets.iter().any(|t| t.job == job && t.docker);
+            let docker = docker || self.targets.values().flatten().any(|t| t.job == job && t.docker);
             self.open(&path, job, labels, docker, key);
         }
     }
 
     /// Reads one chunk of a file and hands its lines on. Whether there may be more.
     fn read(&mut self, i: usize, stop: &CancellationToken) -> bool {
-        if !self.dispatcher.wait_for_room(stop) {
+        if self.dispatcher.pause(self.tails[i].job).is_some() || !self.dispatcher.wait_for_room(stop) {
             return false;
         }
         let tail = &mut self.tails[i];
+        if tail.is_let_go() {
+            return false;
+        }
         let mut lines: Vec<Line> = Vec::new();
         let ticket = match tail.file.read(&self.positions, tail.leaving.is_some(), &mut lines) {
             Ok(ticket) => ticket,
@@ -234,9 +281,11 @@ impl Poller {
         let (positions, dispatcher) = (&self.positions, &mut self.dispatcher);
         self.tails.retain(|tail| {
             let lingered = tail.leaving.is_some_and(|since| since.elapsed() >= Self::LINGER);
-            let done = lingered && tail.file.idle() >= Self::LINGER && tail.file.progress().is_idle();
+            let ended = lingered && tail.file.idle() >= Self::LINGER;
+            let done = (ended || tail.is_let_go()) && tail.file.progress().is_idle();
             if done {
-                tracing::info!(path = %tail.file.path().display(), "file is gone and was read to its end");
+                let path = tail.file.path().display();
+                tracing::info!(%path, gone = ended, "file is not read any more: it is gone, or no target's");
                 positions.close_file(tail.file.progress());
                 dispatcher.forget(&tail.file.path().to_string_lossy());
             }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::value::Value;
 
-/// As `%v`. Labels must have been made a map.
-pub(super) fn plain(value: &Value<'_>, out: &mut String) {
+/// Appends a value as `%v` does. The data must have been made a map.
+pub fn plain(value: &Value<'_>, out: &mut String) {
     match value {
         Value::Nil => out.push_str("<nil>"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -34,12 +34,12 @@ pub(super) fn plain(value: &Value<'_>, out: &mut String) {
             }
             out.push(']');
         }
-        Value::Labels => {}
+        Value::Data => {}
     }
 }
 
 /// A float as Go prints it: the shortest digits, with an exponent below 1e-4 and from 1e6 on.
-pub(super) fn float(value: f64) -> String {
+pub fn float(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }
@@ -58,7 +58,7 @@ fn exponential(digits: &str, exponent: i32) -> String {
 }
 
 /// Go's `Sprintf`.
-pub(super) fn printf(format: &str, args: &[Value<'_>]) -> String {
+pub fn printf(format: &str, args: &[Value<'_>]) -> String {
     let mut out = String::new();
     let mut args = args.iter();
     let mut rest = format;
@@ -168,7 +168,7 @@ impl Spec {
             }
             ('t' | 'v', Value::Bool(value)) => (value.to_string(), false),
             ('T', value) => (value.kind().to_owned(), false),
-            ('v' | 's', Value::List(_) | Value::Map(_) | Value::Labels | Value::Time(_) | Value::Nil) => {
+            ('v' | 's', Value::List(_) | Value::Map(_) | Value::Data | Value::Time(_) | Value::Nil) => {
                 let mut text = String::new();
                 plain(value, &mut text);
                 (if verb == 's' && *value == Value::Nil { "%!s(<nil>)".to_owned() } else { text }, false)

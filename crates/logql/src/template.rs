@@ -1,134 +1,68 @@
 //! Templates of `line_format` and `label_format`: Go's text/template over the labels of a row.
-//!
-//! The syntax tree comes from `gotmpl`; evaluation is our own, so that labels are read where they lie, missing labels print as nothing,
-//! and a template can neither run nor grow without bound.
 
-mod decimal;
-mod eval;
-mod functions;
-mod print;
-mod text;
-mod value;
+use std::collections::BTreeMap;
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use gotmpl::parse::{Expr, ListNode, Node, Parser, PipeNode};
+use gotemplate::{Args, Data, Fault, Function, Value};
 
 use crate::names::{NameId, Names};
 use crate::row::Row;
+use crate::stages::parse_bytes;
 
 /// A parsed template.
 #[derive(Debug, Clone)]
-pub(crate) struct Template(Arc<Parsed>);
-
-#[derive(Debug)]
-struct Parsed {
-    name: &'static str,
-    source: String,
-    body: ListNode,
-    defines: HashMap<String, ListNode>,
-    /// The labels looked at; `None` if it may be any.
-    labels: Option<Vec<String>>,
-    reads_line: bool,
-}
+pub(crate) struct Template(gotemplate::Template);
 
 impl Template {
     /// Parses a template; unknown functions are errors. `name` appears in error texts.
     pub(crate) fn parse(source: &str, name: &'static str) -> Result<Self, String> {
-        let (body, defines) = Parser::with_name(Some(name), source, "{{", "}}")
-            .and_then(Parser::parse)
-            .map_err(|e| e.to_string())?;
-        let defines: HashMap<String, ListNode> =
-            defines.into_iter().map(|d| (d.name.to_string(), d.body)).collect();
-        let mut survey = Survey { labels: Some(Vec::new()), reads_line: false, unknown: None };
-        survey.list(&body);
-        defines.values().for_each(|body| survey.list(body));
-        if let Some((function, line)) = survey.unknown {
-            return Err(format!("template: {name}:{line}: function \"{function}\" not defined"));
-        }
-        let Survey { labels, reads_line, .. } = survey;
-        Ok(Self(Arc::new(Parsed { name, source: source.to_owned(), body, defines, labels, reads_line })))
+        gotemplate::Template::parse::<RowData<'_, '_, '_>>(source, name).map(Self)
     }
 
     /// Whether the template uses `__line__`.
     pub(crate) fn reads_line(&self) -> bool {
-        self.0.reads_line
+        self.0.calls("__line__")
     }
 
     /// Adds the labels that the template looks at; false if it may look at any.
     pub(crate) fn labels_read(&self, names: &mut Names, out: &mut Vec<NameId>) -> bool {
-        let Some(labels) = &self.0.labels else { return false };
+        let Some(labels) = self.0.fields() else { return false };
         out.extend(labels.iter().map(|label| names.id(label)));
         true
     }
 
     /// Appends the template's text for the row.
     pub(crate) fn render(&self, row: &Row<'_, '_>, names: &Names, out: &mut String) -> Result<(), String> {
-        eval::run(&self.0, row, names, out)
+        self.0.render(&RowData { row, names }, out)
     }
 }
 
-/// Finds out what a template uses.
-struct Survey {
-    labels: Option<Vec<String>>,
-    reads_line: bool,
-    unknown: Option<(String, usize)>,
+/// A row's labels, read where they lie; missing ones print as nothing.
+struct RowData<'r, 'v, 'b> {
+    row: &'r Row<'v, 'b>,
+    names: &'r Names,
 }
 
-impl Survey {
-    fn list(&mut self, list: &ListNode) {
-        for node in &list.nodes {
-            match node {
-                Node::List(list) => self.list(list),
-                Node::Action(action) => self.pipe(&action.pipe),
-                Node::If(branch) => {
-                    self.pipe(&branch.pipe);
-                    self.list(&branch.body);
-                    branch.else_body.iter().for_each(|body| self.list(body));
-                }
-                Node::Range(branch) | Node::With(branch) => {
-                    self.pipe(&branch.pipe);
-                    self.list(&branch.body);
-                    branch.else_body.iter().for_each(|body| self.list(body));
-                }
-                Node::Template(call) => call.pipe.iter().for_each(|pipe| self.pipe(pipe)),
-                Node::Define(define) => self.list(&define.body),
-                Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
-            }
-        }
+impl Data for RowData<'_, '_, '_> {
+    const FUNCTIONS: &'static [Function] = &[("__line__", 0, 0), ("__timestamp__", 0, 0), ("bytes", 1, 1)];
+
+    fn field(&self, name: &str) -> Value<'_> {
+        Value::text(self.names.find(name).and_then(|id| self.row.get(id)).unwrap_or_default())
     }
 
-    fn pipe(&mut self, pipe: &PipeNode) {
-        pipe.commands.iter().flat_map(|command| &command.args).for_each(|arg| self.expr(arg));
+    fn fields(&self) -> BTreeMap<String, Value<'_>> {
+        self.row.labels().map(|(id, value)| (self.names.text(id).to_string(), Value::text(value))).collect()
     }
 
-    fn expr(&mut self, expr: &Expr) {
-        match expr {
-            Expr::Dot(_) => self.labels = None,
-            Expr::Variable(_, name, fields) => match fields.first() {
-                Some(field) if name == "$" => self.label(field),
-                None if name == "$" => self.labels = None,
-                _ => {}
-            },
-            Expr::Field(_, fields) => fields.first().into_iter().for_each(|field| self.label(field)),
-            Expr::Identifier(pos, name) => {
-                self.reads_line |= name == "__line__";
-                if !functions::exists(name) && self.unknown.is_none() {
-                    self.unknown = Some((name.to_string(), pos.line));
-                }
-            }
-            Expr::Pipe(_, pipe) => self.pipe(pipe),
-            Expr::Chain(_, inner, _) => self.expr(inner),
-            Expr::String(..) | Expr::Number(..) | Expr::Bool(..) | Expr::Nil(_) => {}
-        }
+    fn is_empty(&self) -> bool {
+        self.row.labels().next().is_none()
     }
 
-    /// Where dot has been moved this may name a label that is not looked at, which does no harm.
-    fn label(&mut self, name: &str) {
-        if let Some(labels) = &mut self.labels {
-            labels.push(name.to_owned());
-        }
+    fn call<'r>(&'r self, name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Fault> {
+        Ok(match name {
+            "__line__" => Value::text(self.row.line()),
+            "__timestamp__" => Value::Time(self.row.timestamp),
+            _ => Value::Float(parse_bytes(Args(args).text(0)?).map_err(Fault::Call)? as f64),
+        })
     }
 }
 
@@ -146,7 +80,7 @@ mod tests {
         let batch = EntryBatch {
             labels: Labels::from_pairs(labels.iter().copied()),
             timestamps: Int64Array::from(vec![1_700_000_000_123_456_789]),
-            lines: StringArray::from(vec![line]),
+            lines: StringArray::from(vec![line]).into(),
             metadata: Metadata::empty(),
         };
         let mut names = Names::new();

@@ -1,14 +1,10 @@
 //! Walks the syntax tree of a template.
 
-use std::collections::BTreeMap;
-
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos};
 
-use super::functions::{self, Context, Fault, MAX_LENGTH};
-use super::value::Value;
-use super::{Parsed, print};
-use crate::names::Names;
-use crate::row::Row;
+use crate::functions::{self, Fault, MAX_LENGTH};
+use crate::value::Value;
+use crate::{Data, Parsed, print};
 
 /// So many steps a rendering may take.
 const MAX_STEPS: usize = 100_000;
@@ -24,35 +20,29 @@ enum Stop {
 
 type Run<T> = Result<T, Stop>;
 
-struct Eval<'r, 'v, 'b> {
+struct Eval<'r, D> {
     parsed: &'r Parsed,
-    row: &'r Row<'v, 'b>,
-    names: &'r Names,
+    data: &'r D,
     variables: Vec<(&'r str, Value<'r>)>,
     steps: usize,
     depth: usize,
 }
 
-pub(super) fn run<'r>(
-    parsed: &'r Parsed,
-    row: &'r Row<'_, '_>,
-    names: &'r Names,
-    out: &mut String,
-) -> Result<(), String> {
-    let mut eval = Eval { parsed, row, names, variables: vec![("$", Value::Labels)], steps: 0, depth: 0 };
-    match eval.list(&parsed.body, &Value::Labels, out) {
+pub(crate) fn run<'r, D: Data>(parsed: &'r Parsed, data: &'r D, out: &mut String) -> Result<(), String> {
+    let mut eval = Eval { parsed, data, variables: vec![("$", Value::Data)], steps: 0, depth: 0 };
+    match eval.list(&parsed.body, &Value::Data, out) {
         Ok(()) | Err(Stop::Break | Stop::Continue) => Ok(()),
         Err(Stop::Fault(text)) => Err(text),
     }
 }
 
-impl<'r> Eval<'r, '_, '_> {
+impl<'r, D: Data> Eval<'r, D> {
     /// An error at a place, as Go words it; `at` is the text of the node.
     fn fault<T>(&self, pos: Pos, at: &str, problem: &str) -> Run<T> {
         let before = &self.parsed.source[..pos.offset.min(self.parsed.source.len())];
         let column = before.len() - before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
-        let name = self.parsed.name;
+        let name = &self.parsed.name;
         Err(Stop::Fault(format!(
             "template: {name}:{line}:{column}: executing \"{name}\" at <{at}>: {problem}"
         )))
@@ -93,7 +83,7 @@ impl<'r> Eval<'r, '_, '_> {
                 let variables = self.variables.len();
                 let value = self.pipe(&branch.pipe, dot)?;
                 let with = matches!(node, Node::With(_));
-                if value.is_true(self.row.labels().next().is_some()) {
+                if value.is_true(!self.data.is_empty()) {
                     self.list(&branch.body, if with { &value } else { dot }, out)?;
                 } else if let Some(body) = &branch.else_body {
                     self.list(body, dot, out)?;
@@ -252,8 +242,13 @@ impl<'r> Eval<'r, '_, '_> {
             values.push(self.made_map(value));
         }
         values.extend(last.map(|value| self.made_map(value)));
-        let context = Context { line: self.row.line(), time: self.row.timestamp };
-        functions::call(name, &values, &context).or_else(|fault| match fault {
+        let called = match D::FUNCTIONS.iter().find(|f| f.0 == name) {
+            Some(function) => {
+                functions::check_count(function, values.len()).and_then(|()| self.data.call(name, &values))
+            }
+            None => functions::call(name, &values),
+        };
+        called.or_else(|fault| match fault {
             Fault::Call(problem) => self.fault(pos, name, &format!("error calling {name}: {problem}")),
             Fault::Count(problem) => self.fault(pos, name, &problem),
             Fault::Argument(i, problem) => match args.get(i) {
@@ -290,9 +285,7 @@ impl<'r> Eval<'r, '_, '_> {
 
     fn fields<S: AsRef<str>>(&self, value: Value<'r>, fields: &[S], pos: Pos) -> Run<Value<'r>> {
         fields.iter().map(AsRef::as_ref).try_fold(value, |value, field| match value {
-            Value::Labels => {
-                Ok(Value::text(self.names.find(field).and_then(|id| self.row.get(id)).unwrap_or_default()))
-            }
+            Value::Data => Ok(self.data.field(field)),
             Value::Map(mut map) => Ok(map.remove(field).unwrap_or(Value::Nil)),
             Value::Nil => self.fault(
                 pos,
@@ -307,16 +300,10 @@ impl<'r> Eval<'r, '_, '_> {
         })
     }
 
-    /// Labels as a map; other values as they are.
+    /// The data as a map; other values as they are.
     fn made_map(&self, value: Value<'r>) -> Value<'r> {
         match value {
-            Value::Labels => {
-                let pairs = self
-                    .row
-                    .labels()
-                    .map(|(id, value)| (self.names.text(id).to_string(), Value::text(value)));
-                Value::Map(pairs.collect::<BTreeMap<_, _>>())
-            }
+            Value::Data => Value::Map(self.data.fields()),
             value => value,
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Upper-cases the first letter of each word, as Go's `strings.Title`.
-pub(super) fn title(text: &str) -> String {
+pub(crate) fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut inside = false;
     for c in text.chars() {
@@ -18,7 +18,7 @@ pub(super) fn title(text: &str) -> String {
 }
 
 /// The first `n` bytes, or the last `-n`.
-pub(super) fn trunc(n: i64, text: &str) -> String {
+pub(crate) fn trunc(n: i64, text: &str) -> String {
     let bytes = text.as_bytes();
     let length = usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX);
     if length >= bytes.len() {
@@ -29,7 +29,7 @@ pub(super) fn trunc(n: i64, text: &str) -> String {
 }
 
 /// Bytes from `a` to `b`.
-pub(super) fn substr(a: i64, b: i64, text: &str) -> Result<String, String> {
+pub(crate) fn substr(a: i64, b: i64, text: &str) -> Result<String, String> {
     let bytes = text.as_bytes();
     let to = |end: i64| usize::try_from(end).ok().filter(|end| *end <= bytes.len());
     let range = if a < 0 {
@@ -45,7 +45,7 @@ pub(super) fn substr(a: i64, b: i64, text: &str) -> Result<String, String> {
 }
 
 /// Padded or cut on the right to `n` characters.
-pub(super) fn align_left(n: usize, text: &str) -> String {
+pub(crate) fn align_left(n: usize, text: &str) -> String {
     let mut out: String = text.chars().take(n).collect();
     let missing = n - out.chars().count();
     out.extend(std::iter::repeat_n(' ', missing));
@@ -53,7 +53,7 @@ pub(super) fn align_left(n: usize, text: &str) -> String {
 }
 
 /// Padded or cut on the left to `n` characters.
-pub(super) fn align_right(n: usize, text: &str) -> String {
+pub(crate) fn align_right(n: usize, text: &str) -> String {
     let count = text.chars().count();
     let mut out: String = std::iter::repeat_n(' ', n.saturating_sub(count)).collect();
     out.extend(text.chars().skip(count.saturating_sub(n)));
@@ -61,13 +61,13 @@ pub(super) fn align_right(n: usize, text: &str) -> String {
 }
 
 /// Each line shifted to the right.
-pub(super) fn indent(n: usize, text: &str) -> String {
+pub(crate) fn indent(n: usize, text: &str) -> String {
     let pad = " ".repeat(n);
     format!("{pad}{}", text.replace('\n', &format!("\n{pad}")))
 }
 
 /// As in the query of a URL.
-pub(super) fn query_escape(text: &str) -> String {
+pub(crate) fn query_escape(text: &str) -> String {
     let mut out = String::new();
     for b in text.bytes() {
         match b {
@@ -82,7 +82,7 @@ pub(super) fn query_escape(text: &str) -> String {
 }
 
 /// Undoes [`query_escape`].
-pub(super) fn query_unescape(text: &str) -> Result<String, String> {
+pub(crate) fn query_unescape(text: &str) -> Result<String, String> {
     let mut out = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
@@ -105,7 +105,7 @@ pub(super) fn query_unescape(text: &str) -> Result<String, String> {
 }
 
 /// For text inside HTML.
-pub(super) fn html_escape(text: &str) -> String {
+pub(crate) fn html_escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -122,7 +122,7 @@ pub(super) fn html_escape(text: &str) -> String {
 }
 
 /// For text inside a JavaScript string.
-pub(super) fn js_escape(text: &str) -> String {
+pub(crate) fn js_escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -1,4 +1,4 @@
-//! The functions of templates.
+//! The functions that all templates have: Go's own and those of sprig that most programs offer.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,16 +6,15 @@ use model::Timestamp;
 use model::gotime::{Layout, Zone};
 use model::regex::Regex;
 
-use super::value::{Value, truncate};
-use super::{decimal, print, text};
-use crate::stages::parse_bytes;
+use crate::value::{Value, truncate};
+use crate::{decimal, print, text};
 
 /// No function makes a text longer than this.
-pub(super) const MAX_LENGTH: usize = 4 << 20;
+pub const MAX_LENGTH: usize = 4 << 20;
 
 /// Why a call fails.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub enum Fault {
     /// The function's own complaint.
     Call(String),
     /// The argument of this index is of the wrong type.
@@ -24,16 +23,10 @@ pub(super) enum Fault {
     Count(String),
 }
 
-/// What functions know of the row.
-pub(super) struct Context<'r> {
-    pub(super) line: &'r str,
-    pub(super) time: i64,
-}
+/// A function's name with the least and the greatest number of its arguments ([`MANY`]: no bound).
+pub type Function = (&'static str, usize, usize);
 
-/// Function names with the least and greatest number of arguments.
-const FUNCTIONS: &[(&str, usize, usize)] = &[
-    ("__line__", 0, 0),
-    ("__timestamp__", 0, 0),
+const FUNCTIONS: &[Function] = &[
     ("now", 0, 0),
     ("ToLower", 1, 1),
     ("ToUpper", 1, 1),
@@ -87,7 +80,6 @@ const FUNCTIONS: &[(&str, usize, usize)] = &[
     ("ceil", 1, 1),
     ("floor", 1, 1),
     ("round", 2, 3),
-    ("bytes", 1, 1),
     ("duration", 1, 1),
     ("duration_seconds", 1, 1),
     ("fromJson", 1, 1),
@@ -120,16 +112,19 @@ const FUNCTIONS: &[(&str, usize, usize)] = &[
     ("call", 1, MANY),
 ];
 
-const MANY: usize = usize::MAX;
+/// No bound to the number of arguments.
+pub const MANY: usize = usize::MAX;
 
-pub(super) fn exists(name: &str) -> bool {
+pub(crate) fn exists(name: &str) -> bool {
     FUNCTIONS.iter().any(|(n, ..)| *n == name)
 }
 
-struct Args<'a, 'r>(&'a [Value<'r>]);
+/// Arguments of a call, taken by type.
+pub struct Args<'a, 'r>(pub &'a [Value<'r>]);
 
 impl Args<'_, '_> {
-    fn text(&self, i: usize) -> Result<&str, Fault> {
+    /// A text.
+    pub fn text(&self, i: usize) -> Result<&str, Fault> {
         match &self.0[i] {
             Value::Text(text) => Ok(text),
             Value::Nil => Err(Fault::Argument(i, "invalid value; expected string".to_owned())),
@@ -140,7 +135,8 @@ impl Args<'_, '_> {
         }
     }
 
-    fn int(&self, i: usize) -> Result<i64, Fault> {
+    /// A whole number.
+    pub fn int(&self, i: usize) -> Result<i64, Fault> {
         match &self.0[i] {
             Value::Int(value) => Ok(*value),
             Value::Float(value) if value.fract() == 0.0 => Ok(truncate(*value)),
@@ -152,7 +148,7 @@ impl Args<'_, '_> {
     }
 
     /// A size that texts are padded or multiplied to.
-    fn size(&self, i: usize) -> Result<usize, Fault> {
+    pub fn size(&self, i: usize) -> Result<usize, Fault> {
         let value = self.int(i)?;
         let size = usize::try_from(value).map_err(|_| Fault::Call(format!("negative count {value}")))?;
         if size > MAX_LENGTH { Err(Fault::Call(format!("result is too long: {size}"))) } else { Ok(size) }
@@ -177,19 +173,23 @@ impl Args<'_, '_> {
     }
 }
 
-/// Calls a function; labels among the arguments must have been made maps.
-pub(super) fn call<'r>(name: &str, args: &[Value<'r>], context: &Context<'r>) -> Result<Value<'r>, Fault> {
-    if let Some((_, least, most)) = FUNCTIONS.iter().find(|(n, ..)| *n == name)
-        && !(*least..=*most).contains(&args.len())
-    {
-        let want = if *most == MANY { format!("at least {least}") } else { most.to_string() };
-        return Err(Fault::Count(format!("wrong number of args for {name}: want {want} got {}", args.len())));
+/// Complains about a wrong number of arguments.
+pub(crate) fn check_count((name, least, most): &Function, count: usize) -> Result<(), Fault> {
+    if (*least..=*most).contains(&count) {
+        return Ok(());
+    }
+    let want = if *most == MANY { format!("at least {least}") } else { most.to_string() };
+    Err(Fault::Count(format!("wrong number of args for {name}: want {want} got {count}")))
+}
+
+/// Calls a function; the data among the arguments must have been made a map.
+pub(crate) fn call<'r>(name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Fault> {
+    if let Some(function) = FUNCTIONS.iter().find(|(n, ..)| *n == name) {
+        check_count(function, args.len())?;
     }
     let a = Args(args);
     let called = |result: Result<Value<'r>, String>| result.map_err(Fault::Call);
     Ok(match name {
-        "__line__" => Value::text(context.line),
-        "__timestamp__" => Value::Time(context.time),
         "now" => Value::Time(Timestamp::now().nanos()),
         "ToLower" | "lower" => Value::text(a.text(0)?.to_lowercase()),
         "ToUpper" | "upper" => Value::text(a.text(0)?.to_uppercase()),
@@ -288,7 +288,6 @@ pub(super) fn call<'r>(name: &str, args: &[Value<'r>], context: &Context<'r>) ->
             let cut = args.get(2).map_or(0.5, Value::to_float);
             Value::Float(if scaled.fract() >= cut { scaled.ceil() } else { scaled.floor() } / power)
         }
-        "bytes" => called(parse_bytes(a.text(0)?).map(|b| Value::Float(b as f64)))?,
         "duration" | "duration_seconds" => {
             let nanos = model::duration::parse_go(a.text(0)?).map_err(|e| Fault::Call(e.to_string()))?;
             Value::Float(nanos as f64 / 1e9)

@@ -4,29 +4,37 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// A value; texts are borrowed from the row where possible.
+/// A value; texts are borrowed from the data where possible.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value<'r> {
+pub enum Value<'r> {
+    /// Nothing.
     Nil,
+    /// A truth value.
     Bool(bool),
+    /// Any of Go's integers.
     Int(i64),
+    /// Any of Go's floats.
     Float(f64),
+    /// A string.
     Text(Cow<'r, str>),
     /// Nanoseconds since the epoch.
     Time(i64),
+    /// A slice.
     List(Vec<Value<'r>>),
+    /// A map by string.
     Map(BTreeMap<String, Value<'r>>),
-    /// All labels of the row.
-    Labels,
+    /// All of the data, which is looked at where it lies. Functions are given it as a map.
+    Data,
 }
 
 impl<'r> Value<'r> {
-    pub(super) fn text(text: impl Into<Cow<'r, str>>) -> Self {
+    /// A text.
+    pub fn text(text: impl Into<Cow<'r, str>>) -> Self {
         Self::Text(text.into())
     }
 
-    /// Whether `if` takes the value for true. `labels` says whether there are any.
-    pub(super) fn is_true(&self, labels: bool) -> bool {
+    /// Whether `if` takes the value for true. `data` says it of the data.
+    pub fn is_true(&self, data: bool) -> bool {
         match self {
             Self::Nil => false,
             Self::Bool(value) => *value,
@@ -36,12 +44,12 @@ impl<'r> Value<'r> {
             Self::Time(_) => true,
             Self::List(list) => !list.is_empty(),
             Self::Map(map) => !map.is_empty(),
-            Self::Labels => labels,
+            Self::Data => data,
         }
     }
 
     /// The type as Go names it.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Nil => "nil",
             Self::Bool(_) => "bool",
@@ -51,12 +59,12 @@ impl<'r> Value<'r> {
             Self::Time(_) => "time.Time",
             Self::List(_) => "[]interface {}",
             Self::Map(_) => "map[string]interface {}",
-            Self::Labels => "map[string]string",
+            Self::Data => "map[string]string",
         }
     }
 
     /// Compares values of one basic kind.
-    pub(super) fn order(&self, other: &Self) -> Result<Ordering, String> {
+    pub fn order(&self, other: &Self) -> Result<Ordering, String> {
         match (self, other) {
             (Self::Int(a), Self::Int(b)) => Ok(a.cmp(b)),
             (Self::Float(a), Self::Float(b)) => a.partial_cmp(b).ok_or_else(|| "NaN has no order".to_owned()),
@@ -69,13 +77,14 @@ impl<'r> Value<'r> {
         }
     }
 
-    pub(super) fn equals(&self, other: &Self) -> Result<bool, String> {
+    /// Whether two values are equal; an error if their types cannot be compared.
+    pub fn equals(&self, other: &Self) -> Result<bool, String> {
         match (self, other) {
             (Self::Nil, _) | (_, Self::Nil) => Ok(matches!((self, other), (Self::Nil, Self::Nil))),
             (Self::Bool(a), Self::Bool(b)) => Ok(a == b),
             (Self::Float(a), Self::Float(b)) => Ok(a == b),
             (Self::Time(a), Self::Time(b)) => Ok(a == b),
-            (Self::List(_) | Self::Map(_) | Self::Labels, _) => {
+            (Self::List(_) | Self::Map(_) | Self::Data, _) => {
                 Err(format!("non-comparable type {}", self.kind()))
             }
             _ => self.order(other).map(Ordering::is_eq),
@@ -83,7 +92,7 @@ impl<'r> Value<'r> {
     }
 
     /// A JSON value; numbers are floats.
-    pub(super) fn from_json(json: serde_json::Value) -> Self {
+    pub fn from_json(json: serde_json::Value) -> Self {
         match json {
             serde_json::Value::Null => Self::Nil,
             serde_json::Value::Bool(value) => Self::Bool(value),
@@ -98,13 +107,13 @@ impl<'r> Value<'r> {
 }
 
 /// A float as an integer, cut off; saturating.
-pub(super) fn truncate(value: f64) -> i64 {
+pub(crate) fn truncate(value: f64) -> i64 {
     value as i64
 }
 
 impl Value<'_> {
     /// As the integer functions take it: what cannot be converted is 0.
-    pub(super) fn to_int(&self) -> i64 {
+    pub fn to_int(&self) -> i64 {
         match self {
             Self::Int(value) => *value,
             Self::Float(value) => truncate(*value),
@@ -118,7 +127,7 @@ impl Value<'_> {
     }
 
     /// As the float functions take it: what cannot be converted is 0.
-    pub(super) fn to_float(&self) -> f64 {
+    pub fn to_float(&self) -> f64 {
         match self {
             Self::Int(value) => *value as f64,
             Self::Float(value) => *value,

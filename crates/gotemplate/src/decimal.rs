@@ -33,7 +33,7 @@ fn compute(a: f64, b: f64, exact: impl FnOnce(Decimal, Decimal) -> Option<Decima
     result.unwrap_or(rough)
 }
 
-pub(super) fn add(a: f64, b: f64) -> f64 {
+pub(crate) fn add(a: f64, b: f64) -> f64 {
     let exact = |a: Decimal, b: Decimal| {
         let scale = a.scale.max(b.scale);
         Some(Decimal { digits: a.scaled(scale)?.checked_add(b.scaled(scale)?)?, scale })
@@ -41,11 +41,11 @@ pub(super) fn add(a: f64, b: f64) -> f64 {
     compute(a, b, exact, a + b)
 }
 
-pub(super) fn subtract(a: f64, b: f64) -> f64 {
+pub(crate) fn subtract(a: f64, b: f64) -> f64 {
     add(a, -b)
 }
 
-pub(super) fn multiply(a: f64, b: f64) -> f64 {
+pub(crate) fn multiply(a: f64, b: f64) -> f64 {
     let exact = |a: Decimal, b: Decimal| {
         Some(Decimal { digits: a.digits.checked_mul(b.digits)?, scale: a.scale + b.scale })
     };
@@ -53,7 +53,7 @@ pub(super) fn multiply(a: f64, b: f64) -> f64 {
 }
 
 /// `None` for a division by zero.
-pub(super) fn divide(a: f64, b: f64) -> Option<f64> {
+pub(crate) fn divide(a: f64, b: f64) -> Option<f64> {
     if b == 0.0 {
         return None;
     }

@@ -1,0 +1,189 @@
+//! From `pipeline_stages` to a pipeline: all that is wrong is reported together, with its place.
+
+use std::sync::Arc;
+
+use model::regex::Regex;
+use prometheus_client::metrics::counter::Counter;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use service::config::{Problems, Unneeded, Value};
+
+use super::template::StageTemplate;
+use super::{
+    Pipeline, Stage, cri, decolorize, docker, drop, json, labels, limit, logfmt, matching, metadata, metrics,
+    multiline, output, pack, regex, replace, sampling, template, tenant, timestamp, windows_event,
+};
+use crate::metrics::{ReasonLabels, StageMetrics};
+
+impl Pipeline {
+    /// Compiles a list of stages; what is wrong goes into `problems`.
+    pub fn compile(stages: &Value, metrics: &StageMetrics, problems: &mut Problems) -> Self {
+        let mut compile = Compile { metrics, problems };
+        Self { stages: compile.stages(stages), ..Self::default() }
+    }
+}
+
+/// The stages by name.
+#[cfg(test)]
+pub(super) const NAMES: [&str; 27] = [
+    "cri",
+    "decolorize",
+    "docker",
+    "drop",
+    "eventlogmessage",
+    "geoip",
+    "json",
+    "labelallow",
+    "labeldrop",
+    "labels",
+    "limit",
+    "logfmt",
+    "match",
+    "metrics",
+    "multiline",
+    "non_indexed_labels",
+    "output",
+    "pack",
+    "regex",
+    "replace",
+    "sampling",
+    "static_labels",
+    "structured_metadata",
+    "structured_metadata_drop",
+    "template",
+    "tenant",
+    "timestamp",
+];
+
+/// Whether the first stage reads Docker's JSON records, so that the reader may join partial ones before.
+pub fn begins_with_docker(stages: &Value) -> bool {
+    stages
+        .items()
+        .next()
+        .is_some_and(|stage| stage.entries().next().is_some_and(|(name, _)| name == "docker"))
+}
+
+/// What stages need to be compiled.
+pub(super) struct Compile<'a> {
+    pub(super) metrics: &'a StageMetrics,
+    pub(super) problems: &'a mut Problems,
+}
+
+impl Compile<'_> {
+    /// Compiles a list of stages.
+    pub(super) fn stages(&mut self, stages: &Value) -> Vec<Stage> {
+        let mut compiled = Vec::new();
+        if !stages.is_null() && stages.as_str().is_some() {
+            self.problems.add(stages.path(), "expected a list of stages");
+        }
+        for stage in stages.items() {
+            let mut entries = stage.entries();
+            match (entries.next(), entries.next()) {
+                (Some((name, body)), None) => compiled.extend(self.stage(name, &body)),
+                (None, _) => {}
+                (Some(_), Some(_)) => {
+                    self.problems.add(stage.path(), "a pipeline stage must contain only one key");
+                }
+            }
+        }
+        compiled
+    }
+
+    fn stage(&mut self, name: &str, body: &Value) -> Option<Stage> {
+        match name {
+            "cri" => cri::compile(body, self),
+            "decolorize" => decolorize::compile(body, self),
+            "docker" => docker::compile(body, self),
+            "drop" => drop::compile(body, self),
+            "eventlogmessage" => windows_event::compile(body, self),
+            "geoip" => self.geoip(body),
+            "json" => json::compile(body, self),
+            "labelallow" => labels::compile_allow(body, self),
+            "labeldrop" => labels::compile_drop(body, self),
+            "labels" => labels::compile(body, self),
+            "limit" => limit::compile(body, self),
+            "logfmt" => logfmt::compile(body, self),
+            "match" => matching::compile(body, self),
+            "metrics" => metrics::compile(body, self),
+            "multiline" => multiline::compile(body, self),
+            "output" => output::compile(body, self),
+            "pack" => pack::compile(body, self),
+            "regex" => regex::compile(body, self),
+            "replace" => replace::compile(body, self),
+            "sampling" => sampling::compile(body, self),
+            "static_labels" => labels::compile_static(body, self),
+            "structured_metadata" | "non_indexed_labels" => metadata::compile(body, self),
+            "structured_metadata_drop" => metadata::compile_drop(body, self),
+            "template" => template::compile(body, self),
+            "tenant" => tenant::compile(body, self),
+            "timestamp" => timestamp::compile(body, self),
+            other => self.problem(body, "", &format!("no pipeline stage is called '{other}'")),
+        }
+    }
+
+    /// The keys are checked, but no database is looked into.
+    fn geoip(&mut self, body: &Value) -> Option<Stage> {
+        #[derive(Clone, Default, Serialize, serde::Deserialize)]
+        #[serde(default)]
+        struct Geoip {
+            db: String,
+            source: String,
+            db_type: String,
+        }
+        let config: Geoip = self.read(body)?;
+        if !matches!(config.db_type.as_str(), "city" | "asn") {
+            self.problem::<Stage>(body, "db_type", &format!("'{}' is neither city nor asn", config.db_type));
+        }
+        self.problem(body, "", "geoip databases are not looked into here: remove the stage")
+    }
+
+    /// Reads a stage's own keys; unknown ones are problems.
+    pub(super) fn read<T: Default + Serialize + DeserializeOwned>(&mut self, body: &Value) -> Option<T> {
+        body.read(&Unneeded::default(), self.problems)
+    }
+
+    /// As [`Compile::read`], with keys that are accepted and do nothing here.
+    pub(super) fn read_with<T: Default + Serialize + DeserializeOwned>(
+        &mut self,
+        body: &Value,
+        unneeded: &[&str],
+    ) -> Option<T> {
+        body.read(&Unneeded::new(unneeded), self.problems)
+    }
+
+    /// Reports a problem at a key of the stage, or at the stage itself if the key is empty.
+    pub(super) fn problem<T>(&mut self, body: &Value, key: &str, text: &str) -> Option<T> {
+        let path = body.path();
+        self.problems.add(if key.is_empty() { path } else { format!("{path}.{key}") }, text);
+        None
+    }
+
+    /// Compiles a regular expression that must be given.
+    pub(super) fn regex(&mut self, body: &Value, key: &str, pattern: &str) -> Option<Regex> {
+        if pattern.is_empty() {
+            return self.problem(body, key, "give a regular expression (RE2 syntax)");
+        }
+        match Regex::new(pattern) {
+            Ok(regex) => Some(regex),
+            Err(error) => self.problem(body, key, &format!("'{pattern}': {error}")),
+        }
+    }
+
+    /// Compiles a template.
+    pub(super) fn template(&mut self, body: &Value, key: &str, text: &str) -> Option<StageTemplate> {
+        match StageTemplate::parse(text) {
+            Ok(template) => Some(template),
+            Err(error) => self.problem(body, key, &error),
+        }
+    }
+
+    /// The counter of lines that a stage drops for this reason.
+    pub(super) fn dropped(&self, reason: &str) -> Counter {
+        self.metrics.dropped.get_or_create(&ReasonLabels { reason: reason.to_owned() }).clone()
+    }
+}
+
+/// A name given in the configuration, empty meaning none.
+pub(super) fn given(name: &Option<String>) -> Option<Arc<str>> {
+    name.as_deref().filter(|n| !n.is_empty()).map(Into::into)
+}
