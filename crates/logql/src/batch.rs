@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{Int64Array, MapArray, StringArray};
 use model::Labels;
+use shred::Lines;
 
 /// Entries of one stream, ascending in time.
 ///
@@ -15,8 +16,8 @@ pub struct EntryBatch {
     pub labels: Labels,
     /// Nanoseconds since the epoch, ascending, no nulls.
     pub timestamps: Int64Array,
-    /// The lines, no nulls. May be shorter than `timestamps` only by being empty, when [`Needs::lines`](crate::Needs) is false.
-    pub lines: StringArray,
+    /// The lines. Absent only when [`Needs::lines`](crate::Needs) is false.
+    pub lines: Lines,
     /// Structured metadata of the entries.
     pub metadata: Metadata,
 }

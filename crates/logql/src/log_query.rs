@@ -2,16 +2,19 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
+use std::convert::Infallible;
 
 use model::Matcher;
+use shred::{Columns, Lines, Table};
 
 use crate::ast::LogExpr;
 use crate::batch::EntryBatch;
+use crate::columnar::{Known, Memory, Program, ProgramState};
 use crate::error::EvalError;
 use crate::labels::LabelSet;
 use crate::names::Names;
 use crate::needs::{MetadataNeeds, Needs};
-use crate::pipeline::{Pipeline, rows_between};
+use crate::pipeline::{Pipeline, SelectState, rows_between};
 use crate::row::{BatchView, Row, Wanted, own};
 
 /// Which end of the range is taken first.
@@ -72,6 +75,8 @@ pub struct ResultEntry {
 
 /// With an `interval`, more entries than `limit` must be held; this many at most.
 const MAX_HELD: usize = 500_000;
+/// Bytes of the entries held, at most.
+const MAX_HELD_BYTES: usize = 256 << 20;
 
 /// A log query under evaluation.
 #[derive(Debug)]
@@ -81,7 +86,13 @@ pub struct LogQuery {
     params: LogParams,
     pipeline: Pipeline,
     screen: Option<Wanted>,
+    /// What of the pipeline drops entries by columns.
+    program: Option<Program>,
+    select: SelectState,
+    state: ProgramState,
     names: Names,
+    /// Bytes of the entries held.
+    bytes: usize,
     /// The worst entry on top; at most `limit`, or more with an interval.
     held: BinaryHeap<Held>,
     sequence: u64,
@@ -99,7 +110,23 @@ struct Held {
     line: Box<str>,
 }
 
+/// A row that may pass.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    row: u32,
+    /// It is known to pass.
+    certain: bool,
+    /// It is known to pass the filters of original lines.
+    line_passes: bool,
+}
+
 impl Held {
+    /// Bytes of its texts, and what goes with them.
+    fn size(&self) -> usize {
+        let labels = |set: &LabelSet| set.iter().map(|(n, v)| n.len() + v.len() + 64).sum::<usize>();
+        self.line.len() + labels(&self.stream) + labels(&self.metadata) + labels(&self.parsed) + 128
+    }
+
     fn key(&self) -> (i64, &LabelSet, u64) {
         (self.order, &self.stream, self.sequence)
     }
@@ -131,10 +158,25 @@ impl LogQuery {
         let mut names = Names::new();
         let pipeline = Pipeline::compile(expr, &mut names)?;
         let screen = pipeline.screen();
+        let program = pipeline.dropping().and_then(|wanted| pipeline.program(&wanted, false, &mut names));
         names.fix();
-        let needs = Needs { lines: true, metadata: MetadataNeeds::All, needles: pipeline.needles() };
+        let needs =
+            Needs { needles: pipeline.needles(), equalities: pipeline.equalities(&names), ..Needs::all() };
         let matchers = expr.matchers.clone();
-        Ok(Self { matchers, needs, params, pipeline, screen, names, held: BinaryHeap::new(), sequence: 0 })
+        Ok(Self {
+            matchers,
+            needs,
+            params,
+            pipeline,
+            screen,
+            program,
+            select: SelectState::default(),
+            state: ProgramState::default(),
+            names,
+            bytes: 0,
+            held: BinaryHeap::new(),
+            sequence: 0,
+        })
     }
 
     /// An empty query of the same plan, to be fed elsewhere and merged.
@@ -145,7 +187,11 @@ impl LogQuery {
             params: self.params,
             pipeline: self.pipeline.clone(),
             screen: self.screen.clone(),
+            program: self.program.clone(),
+            select: self.select.clone(),
+            state: self.state.clone(),
             names: self.names.clone(),
+            bytes: 0,
             held: BinaryHeap::new(),
             sequence: 0,
         }
@@ -161,34 +207,118 @@ impl LogQuery {
         &self.needs
     }
 
+    /// Which columns of shredded lines [`LogQuery::push`] reads.
+    pub fn columns(&self, _table: &Table) -> Columns {
+        Columns::All
+    }
+
+    /// Which columns of shredded lines [`LogQuery::screen`] reads; `None` if screening drops nothing.
+    pub fn screen_columns(&self, table: &Table) -> Option<Columns> {
+        self.pipeline.screen_columns(self.program.as_ref(), table, &mut self.names.clone())
+    }
+
+    /// Which structured metadata [`LogQuery::screen`] reads.
+    pub fn screen_metadata(&self) -> MetadataNeeds {
+        let names = self.program.iter().flat_map(Program::metadata);
+        MetadataNeeds::Names(names.map(|id| self.names.text(id).clone()).collect())
+    }
+
+    /// The rows of the batch, ascending, that must be pushed: those that can pass and can still be among the answer. Of lines only
+    /// the [`LogQuery::screen_columns`] are looked at, of metadata the [`LogQuery::screen_metadata`].
+    pub fn screen(&mut self, batch: &EntryBatch) -> Vec<u32> {
+        let candidates = self.candidates(batch);
+        let LogParams { limit, direction, interval, .. } = self.params;
+        if interval > 0 {
+            return candidates.into_iter().map(|candidate| candidate.row).collect();
+        }
+        if limit == 0 {
+            return Vec::new();
+        }
+        let time = |candidate: &Candidate| batch.timestamps.value(candidate.row as usize);
+        let forward = direction == Direction::Forward;
+        let order: &mut dyn Iterator<Item = Candidate> =
+            if forward { &mut candidates.into_iter() } else { &mut candidates.into_iter().rev() };
+        let (mut certain, mut end, mut rows) = (0, None, Vec::new());
+        for candidate in order {
+            // Entries of equal time may come in another order in the answer.
+            if end.is_some_and(|end| time(&candidate) != end) {
+                break;
+            }
+            certain += usize::from(candidate.certain);
+            if certain == limit {
+                end = Some(time(&candidate));
+            }
+            rows.push(candidate.row);
+        }
+        if !forward {
+            rows.reverse();
+        }
+        rows
+    }
+
+    /// The rows that may pass, ascending.
+    fn candidates(&mut self, batch: &EntryBatch) -> Vec<Candidate> {
+        let (first, last) = self.window();
+        let (mut rows, mut odd) = (rows_between(batch, first, last), Vec::new());
+        self.pipeline.select(batch, &mut rows, &mut odd, &mut self.select);
+        let candidate = |certain, line_passes| move |row| Candidate { row, certain, line_passes };
+        let mut candidates: Vec<Candidate> = Vec::new();
+        match (&batch.lines, &self.program) {
+            _ if rows.is_empty() && odd.is_empty() => {}
+            (Lines::Shredded(_), Some(program)) => {
+                self.names.forget();
+                let view = BatchView::new(batch, &mut self.names, &self.needs.metadata);
+                let stages = self.pipeline.stages();
+                if !odd.is_empty() {
+                    let odd = program.undropped(stages, &view, &odd, &mut self.names, &mut self.state);
+                    candidates.extend(odd.into_iter().map(candidate(false, false)));
+                }
+                let take = |known: Known<'_>, _: &mut Memory<'_>, _: &mut Vec<u32>| {
+                    candidates.extend(known.rows.into_iter().map(candidate(program.decides, true)));
+                    Ok::<(), Infallible>(())
+                };
+                let odd = program.decide(stages, &view, &rows, &mut self.names, &mut self.state, take);
+                candidates.extend(odd.into_iter().flatten().map(candidate(false, true)));
+            }
+            _ => {
+                candidates.extend(odd.into_iter().map(candidate(false, false)));
+                candidates.extend(rows.into_iter().map(candidate(self.pipeline.drops_nothing(), true)));
+            }
+        }
+        candidates.sort_unstable_by_key(|candidate| candidate.row);
+        candidates
+    }
+
     /// Takes the entries of the batch that pass. Entries outside the range are ignored.
     pub fn push(&mut self, batch: &EntryBatch) -> Result<(), EvalError> {
-        let (first, last) = self.window();
-        let mut rows = rows_between(batch, first, last);
-        self.pipeline.select(batch, &mut rows);
-        if rows.is_empty() || self.params.limit == 0 {
+        let candidates = self.candidates(batch);
+        if candidates.is_empty() || self.params.limit == 0 {
             return Ok(());
         }
         self.names.forget();
         let view = BatchView::new(batch, &mut self.names, &self.needs.metadata);
         let mut row = Row::new(&view, &Wanted::All);
-        let mut probe = self.screen.as_ref().map(|wanted| Row::new(&view, wanted));
+        let screen = self.screen.clone();
+        let mut probe = screen.as_ref().map(|wanted| Row::new(&view, wanted));
         let forward = self.params.direction == Direction::Forward;
-        let order: &mut dyn Iterator<Item = u32> =
-            if forward { &mut rows.into_iter() } else { &mut rows.into_iter().rev() };
-        for index in order {
+        let order: &mut dyn Iterator<Item = Candidate> =
+            if forward { &mut candidates.into_iter() } else { &mut candidates.into_iter().rev() };
+        for Candidate { row: index, certain, line_passes } in order {
             let time = batch.timestamps.value(index as usize);
             let order = if forward { time } else { !time };
             if self.is_full() && self.held.peek().is_some_and(|worst| order > worst.order) {
                 break;
             }
-            if let Some(probe) = &mut probe {
+            if let Some(probe) = probe.as_mut().filter(|_| !certain) {
                 probe.load(index as usize, &mut self.names);
                 if !self.pipeline.run(probe, &mut self.names) {
                     continue;
                 }
             }
             row.load(index as usize, &mut self.names);
+            if !line_passes && !self.pipeline.line_passes(row.line()) {
+                continue;
+            }
             if !self.pipeline.run(&mut row, &mut self.names) {
                 continue;
             }
@@ -201,7 +331,7 @@ impl LogQuery {
                 parsed: own(&self.names, row.parsed_labels()),
                 line: row.line().into(),
             };
-            hold(&mut self.held, self.params, held)?;
+            self.hold(held)?;
         }
         Ok(())
     }
@@ -234,8 +364,48 @@ impl LogQuery {
         self.sequence += other.sequence;
         for mut held in other.held {
             held.sequence += offset;
-            hold(&mut self.held, self.params, held)?;
+            self.hold(held)?;
         }
+        Ok(())
+    }
+
+    /// Adds an entry, and removes what cannot be in the answer any more.
+    fn hold(&mut self, entry: Held) -> Result<(), EvalError> {
+        self.bytes += entry.size();
+        let LogParams { interval, limit, .. } = self.params;
+        if interval == 0 {
+            if self.held.len() < limit {
+                self.held.push(entry);
+            } else if let Some(mut worst) = self.held.peek_mut()
+                && entry < *worst
+            {
+                self.bytes -= worst.size();
+                *worst = entry;
+            } else {
+                self.bytes -= entry.size();
+            }
+        } else {
+            self.held.push(entry);
+            if self.held.len() >= MAX_HELD {
+                self.thin_out()?;
+            }
+        }
+        if self.bytes > MAX_HELD_BYTES {
+            return Err(EvalError::Budget { what: "bytes of entries held", limit: MAX_HELD_BYTES });
+        }
+        Ok(())
+    }
+
+    /// More entries can only move the last one that an interval leaves to the front, so everything behind it is useless.
+    fn thin_out(&mut self) -> Result<(), EvalError> {
+        let sorted = std::mem::take(&mut self.held).into_sorted_vec();
+        let taken = taken(&sorted, self.params);
+        let last = taken.get(self.params.limit.saturating_sub(1));
+        let Some(end) = last.filter(|end| **end + 1 < MAX_HELD / 2) else {
+            return Err(EvalError::Budget { what: "entries before thinning by interval", limit: MAX_HELD });
+        };
+        self.held = sorted.into_iter().take(*end + 1).collect();
+        self.bytes = self.held.iter().map(Held::size).sum();
         Ok(())
     }
 
@@ -263,32 +433,6 @@ impl LogQuery {
         streams.sort_by(|a, b| a.labels.cmp(&b.labels));
         streams
     }
-}
-
-/// Adds an entry, and removes what cannot be in the answer any more.
-fn hold(held: &mut BinaryHeap<Held>, params: LogParams, entry: Held) -> Result<(), EvalError> {
-    if params.interval == 0 {
-        if held.len() < params.limit {
-            held.push(entry);
-        } else if let Some(mut worst) = held.peek_mut()
-            && entry < *worst
-        {
-            *worst = entry;
-        }
-        return Ok(());
-    }
-    held.push(entry);
-    if held.len() >= MAX_HELD {
-        // More entries can only move the last one taken to the front, so everything behind it is useless.
-        let sorted = std::mem::take(held).into_sorted_vec();
-        let taken = taken(&sorted, params);
-        let Some(end) = taken.get(params.limit.saturating_sub(1)).filter(|end| **end + 1 < MAX_HELD / 2)
-        else {
-            return Err(EvalError::Budget { what: "entries before thinning by interval", limit: MAX_HELD });
-        };
-        *held = sorted.into_iter().take(*end + 1).collect();
-    }
-    Ok(())
 }
 
 /// The places of the entries that an interval leaves.
@@ -333,7 +477,7 @@ mod tests {
         EntryBatch {
             labels: Labels::from_pairs([("app", app)]),
             timestamps: Int64Array::from(times.to_vec()),
-            lines: times.iter().map(|t| Some(format!("{app}{t}"))).collect::<StringArray>(),
+            lines: times.iter().map(|t| Some(format!("{app}{t}"))).collect::<StringArray>().into(),
             metadata: Metadata::empty(),
         }
     }
@@ -376,7 +520,10 @@ mod tests {
         assert!(query.screen.is_some());
         let lines = [r#"{"v":2,"k":1"#, r#"{"v":1,"k":1}"#, r#"{"w":"x","k":{"l":3}}"#, r#"{"v":"y"}"#];
         query
-            .push(&EntryBatch { lines: StringArray::from(lines.to_vec()), ..batch("a", &[1, 2, 3, 4]) })
+            .push(&EntryBatch {
+                lines: StringArray::from(lines.to_vec()).into(),
+                ..batch("a", &[1, 2, 3, 4])
+            })
             .unwrap();
         let mut shown: Vec<String> = query
             .finish(Categories::Merged)

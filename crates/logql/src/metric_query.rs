@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use model::Matcher;
 use model::regex::Regex;
+use model::{Labels, Matcher};
+use shred::{Columns, Table};
 
 use crate::ast::{BinaryOp, Grouping, Matching, MetricExpr, RangeOp, VectorOp};
 use crate::batch::EntryBatch;
@@ -41,7 +42,7 @@ pub struct MetricLimits {
 
 impl Default for MetricLimits {
     fn default() -> Self {
-        Self { max_series: 500, max_inner_series: 100_000, max_points: 20_000_000 }
+        Self { max_series: 500, max_inner_series: 100_000, max_points: 10_000_000 }
     }
 }
 
@@ -56,6 +57,29 @@ pub struct Leaf {
     pub end: i64,
     /// What of the entries must be filled in.
     pub needs: Needs,
+    /// Set if an entry adds nothing but itself or the length of its line, wherever entries have none of the metadata that `needs`
+    /// names: then [`MetricQuery::push_counts`] does instead of the entries.
+    pub counts_only: Option<Counts>,
+}
+
+/// What a leaf adds up of entries that it looks at no closer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// Their number.
+    Entries,
+    /// The bytes of their lines.
+    Bytes,
+}
+
+/// Entries of one stream in a short time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    /// No entry is later than this, nanoseconds; see [`MetricQuery::bucket_fits`].
+    pub end: i64,
+    /// How many entries there are.
+    pub entries: u64,
+    /// The bytes of their lines.
+    pub bytes: u64,
 }
 
 /// A number at a time, of a series.
@@ -240,6 +264,45 @@ impl MetricQuery {
         &self.plan.leaves
     }
 
+    /// Which columns of shredded lines [`MetricQuery::push`] reads for this leaf.
+    pub fn columns(&self, leaf: usize, _table: &Table) -> Columns {
+        match self.plan.leaves.get(leaf) {
+            Some(leaf) if leaf.needs.lines => Columns::All,
+            _ => Columns::Nothing,
+        }
+    }
+
+    /// Which columns of shredded lines [`MetricQuery::screen`] reads; `None` if it would hand back all rows.
+    pub fn screen_columns(&self, leaf: usize, table: &Table) -> Option<Columns> {
+        self.states.get(leaf)?.screen_columns(table)
+    }
+
+    /// Takes of the batch what can be taken by the [`MetricQuery::screen_columns`] alone, and gives back the rows, ascending, that
+    /// must be pushed with all columns.
+    pub fn screen(&mut self, leaf: usize, batch: &EntryBatch) -> Result<Vec<u32>, EvalError> {
+        let limits = self.plan.limits;
+        match self.states.get_mut(leaf) {
+            Some(state) => state.screen(batch, &limits),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether all entries with `first <= timestamp <= last` belong to the same windows of the leaf (or to none), so that they
+    /// may be pushed as one [`Bucket`].
+    pub fn bucket_fits(&self, leaf: usize, first: i64, last: i64) -> bool {
+        self.states.get(leaf).is_some_and(|state| state.bucket_fits(first, last))
+    }
+
+    /// Takes entries of a stream by their number and size alone. The leaf must say [`Leaf::counts_only`], every bucket must
+    /// [fit](MetricQuery::bucket_fits), and no entry may be pushed twice.
+    pub fn push_counts(&mut self, leaf: usize, labels: &Labels, buckets: &[Bucket]) -> Result<(), EvalError> {
+        let limits = self.plan.limits;
+        match self.states.get_mut(leaf) {
+            Some(state) => state.push_counts(labels, buckets, &limits),
+            None => Ok(()),
+        }
+    }
+
     /// Takes the entries of the batch for the leaf of this index. Entries outside the leaf's range are ignored.
     pub fn push(&mut self, leaf: usize, batch: &EntryBatch) -> Result<(), EvalError> {
         let limits = self.plan.limits;
@@ -366,7 +429,7 @@ mod tests {
             let batch = EntryBatch {
                 labels: Labels::from_pairs([("app", "a")]),
                 timestamps: entries.iter().map(|(t, _)| t * SECOND).collect::<Vec<_>>().into(),
-                lines: StringArray::from_iter_values(entries.iter().map(|(_, line)| line)),
+                lines: StringArray::from_iter_values(entries.iter().map(|(_, line)| line)).into(),
                 metadata: Metadata::empty(),
             };
             query.push(leaf, &batch)?;
@@ -443,11 +506,62 @@ mod tests {
         let batch = EntryBatch {
             labels: Labels::from_pairs([("a", "b")]),
             timestamps: Int64Array::from(vec![-1, 0]),
-            lines: StringArray::from(vec!["x=1", "x=2"]),
+            lines: StringArray::from(vec!["x=1", "x=2"]).into(),
             metadata: Metadata::empty(),
         };
         query.push(0, &batch).unwrap();
         assert_eq!(query.finish(), Err(EvalError::SeriesLimit(1)));
+    }
+
+    #[test]
+    fn counts_do_instead_of_entries() {
+        let check = |text: &str, counts: Option<Counts>| {
+            let mut fed = plan(text, 100);
+            assert_eq!(fed.leaves()[0].counts_only, counts, "{text}");
+            let times: Vec<i64> = (0..120).map(|i| i * SECOND).collect();
+            let batch = EntryBatch {
+                labels: Labels::from_pairs([("app", "a")]),
+                timestamps: times.clone().into(),
+                lines: StringArray::from_iter_values(times.iter().map(|t| "x".repeat((t / SECOND) as usize)))
+                    .into(),
+                metadata: Metadata::empty(),
+            };
+            let mut counted = fed.fork();
+            fed.push(0, &batch).unwrap();
+            if counts.is_none() {
+                return assert!(counted.push_counts(0, &batch.labels, &[]).is_err());
+            }
+            for start in (0..120).step_by(10) {
+                let (first, last) = (start * SECOND + 1, (start + 10) * SECOND);
+                assert!(counted.bucket_fits(0, first, last));
+                let seconds = start as u64 + 1..(start as u64 + 11).min(120);
+                let entries = seconds.clone().count() as u64;
+                let bucket = Bucket { end: last, entries, bytes: seconds.sum() };
+                counted.push_counts(0, &batch.labels, &[bucket]).unwrap();
+            }
+            assert!(!counted.bucket_fits(0, 35 * SECOND, 45 * SECOND));
+            assert_eq!(counted.finish(), fed.finish(), "{text}");
+        };
+        check(r#"count_over_time({app="a"}[60s])"#, Some(Counts::Entries));
+        check(r#"sum by (app) (rate({app="a"}[60s]))"#, Some(Counts::Entries));
+        check(r#"bytes_over_time({app="a"}[60s])"#, Some(Counts::Bytes));
+        check(r#"absent_over_time({app="a"}[60s])"#, Some(Counts::Entries));
+        check(r#"count_over_time({app="a"} |= "x" [60s])"#, None);
+        check(r#"sum by (x) (count_over_time({app="a"} | logfmt [60s]))"#, None);
+        check(r#"sum_over_time({app="a"} | logfmt | unwrap v [60s])"#, None);
+    }
+
+    #[test]
+    fn equalities_of_label_filters() {
+        let shown = |text: &str| {
+            let query = plan(text, 100);
+            let show = |e: &crate::Equality| format!("{}={} {:?}", e.label, e.value, e.line);
+            query.leaves()[0].needs.equalities.iter().map(show).collect::<Vec<_>>().join("; ")
+        };
+        let parsed =
+            r#"sum(count_over_time({a="b"} | t="m" | json | s="a b/c" and n > 1 | x="1" or y="2" [1m]))"#;
+        assert_eq!(shown(parsed), r#"t=m None; s=a b/c Some(["a", "b", "c"])"#);
+        assert_eq!(shown(r#"sum(count_over_time({a="b"} | json | label_format q=s | q="1" [1m]))"#), "");
     }
 
     #[test]
@@ -458,7 +572,7 @@ mod tests {
         );
         let [first, second] = query.leaves() else { panic!() };
         assert_eq!((first.start, first.end), (30 * SECOND, 90 * SECOND));
-        assert_eq!(first.needs.needles, ["x"]);
+        assert_eq!(first.needs.needles, [["x"]]);
         assert!(first.needs.lines);
         assert_eq!(first.needs.metadata, MetadataNeeds::Names(vec!["app".into()]));
         assert!(!second.needs.lines);

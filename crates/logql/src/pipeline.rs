@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow_array::Array as _;
+use shred::{Columns, Lines, Table};
 
 use crate::ast::LogExpr;
 use crate::batch::EntryBatch;
+use crate::columnar::{Program, SearchState, Wants};
 use crate::error::EvalError;
-use crate::names::Names;
+use crate::names::{NameId, Names};
+use crate::needs::Equality;
 use crate::row::{Row, Wanted};
 use crate::stages::{LineFilter, Stage};
+
+/// What searches remember from batch to batch: by line filter, by its operands.
+pub(crate) type SelectState = Vec<Vec<SearchState>>;
 
 /// The plan of a log expression's stages.
 #[derive(Debug, Clone)]
@@ -35,43 +40,117 @@ impl Pipeline {
         Ok(Self { filters, stages: stages.into() })
     }
 
-    /// Reduces the rows of the batch to those whose original line passes.
-    pub(crate) fn select(&self, batch: &EntryBatch, rows: &mut Vec<u32>) {
-        if batch.lines.is_empty() {
-            return;
-        }
-        for filter in &self.filters {
-            if rows.is_empty() {
-                return;
+    /// Reduces the rows of the batch to those whose original line passes. Rows of shredded lines of which not enough was read to
+    /// know are moved to `odd`.
+    pub(crate) fn select(
+        &self,
+        batch: &EntryBatch,
+        rows: &mut Vec<u32>,
+        odd: &mut Vec<u32>,
+        state: &mut SelectState,
+    ) {
+        state.resize_with(self.filters.len(), Vec::new);
+        for (filter, state) in self.filters.iter().zip(state) {
+            match &batch.lines {
+                _ if rows.is_empty() => return,
+                Lines::Absent => return,
+                Lines::Text(lines) => filter.select(lines, rows),
+                Lines::Shredded(lines) => filter.select_shredded(lines, rows, odd, state),
             }
-            filter.select(&batch.lines, rows);
         }
+    }
+
+    /// The columns of shredded lines with which rows can be dropped; `None` if they drop nothing.
+    pub(crate) fn screen_columns(
+        &self,
+        program: Option<&Program>,
+        table: &Table,
+        names: &mut Names,
+    ) -> Option<Columns> {
+        let filters = || self.filters.iter().filter(|filter| filter.is_searched());
+        let labels = |program: &Program| self.filters.is_empty() || program.has_filters(&self.stages);
+        if filters().next().is_none() && !program.is_some_and(labels) {
+            return None;
+        }
+        let mut wants = Wants::new(table);
+        filters().for_each(|filter| filter.columns(table, &mut wants));
+        if let Some(program) = program {
+            program.columns(&self.stages, table, names, &mut wants);
+        }
+        Some(wants.into_columns())
     }
 
     /// The labels that decide whether an entry passes, if nothing else does and making only those is cheaper than making all:
     /// rows can be screened with them before they are parsed in full.
     pub(crate) fn screen(&self) -> Option<Wanted> {
-        let mut wanted = Vec::new();
-        for stage in &*self.stages {
-            match stage {
+        let parser = |stage: &Stage| {
+            matches!(
+                stage,
+                Stage::Json | Stage::JsonPaths(_) | Stage::Logfmt(_) | Stage::Regexp(_) | Stage::Pattern(_)
+            )
+        };
+        let filter = |stage: &Stage| matches!(stage, Stage::LabelFilter(f) if !f.depends_on_errors());
+        let whole = self.stages.iter().all(|stage| parser(stage) || filter(stage));
+        let parses = self.stages.iter().any(parser);
+        let wanted = self.filtered(self.stages.len());
+        (whole && parses && !wanted.is_empty()).then_some(Wanted::Names(wanted))
+    }
+
+    /// The labels that the conditions before the first stage that changes anything look at: with them rows can be dropped by
+    /// columns.
+    pub(crate) fn dropping(&self) -> Option<Wanted> {
+        let plain = |stage: &Stage| {
+            matches!(
+                stage,
                 Stage::Json
-                | Stage::JsonPaths(_)
-                | Stage::Logfmt(_)
-                | Stage::Regexp(_)
-                | Stage::Pattern(_) => {}
-                Stage::LabelFilter(filter) if !filter.depends_on_errors() => filter.names(&mut wanted),
-                _ => return None,
+                    | Stage::JsonPaths(_)
+                    | Stage::Logfmt(_)
+                    | Stage::Pattern(_)
+                    | Stage::LabelFilter(_)
+            )
+        };
+        let length = self.stages.iter().position(|stage| !plain(stage)).unwrap_or(self.stages.len());
+        let wanted = self.filtered(length);
+        (!wanted.is_empty()).then_some(Wanted::Names(wanted))
+    }
+
+    /// What of the pipeline runs over columns, if anything; `errors` says that the query looks at errors afterwards.
+    pub(crate) fn program(&self, wanted: &Wanted, errors: bool, names: &mut Names) -> Option<Program> {
+        let program = Program::new(&self.stages, wanted, errors, names)?;
+        program.is_useful(&self.stages).then_some(program)
+    }
+
+    /// Whether an original line passes the filters of original lines.
+    pub(crate) fn line_passes(&self, line: &str) -> bool {
+        self.filters.iter().all(|filter| filter.passes(line))
+    }
+
+    /// Whether all entries pass.
+    pub(crate) fn drops_nothing(&self) -> bool {
+        !self.stages.iter().any(|stage| matches!(stage, Stage::LineFilter(_) | Stage::LabelFilter(_)))
+    }
+
+    /// The labels that the label filters among the first stages look at.
+    fn filtered(&self, length: usize) -> Vec<NameId> {
+        let mut wanted = Vec::new();
+        for stage in &self.stages[..length] {
+            if let Stage::LabelFilter(filter) = stage {
+                filter.names(&mut wanted);
             }
         }
         wanted.sort_unstable();
         wanted.dedup();
-        let parses = self.stages.iter().any(|stage| !matches!(stage, Stage::LabelFilter(_)));
-        (parses && !wanted.is_empty()).then_some(Wanted::Names(wanted))
+        wanted
     }
 
     /// Runs the other stages; false drops the entry.
     pub(crate) fn run(&self, row: &mut Row<'_, '_>, names: &mut Names) -> bool {
         self.stages.iter().all(|stage| stage.run(row, names))
+    }
+
+    /// Whether every entry passes unchanged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filters.is_empty() && self.stages.is_empty()
     }
 
     pub(crate) fn stages(&self) -> &[Stage] {
@@ -83,11 +162,30 @@ impl Pipeline {
         !self.filters.is_empty() || self.stages.iter().any(|stage| stage.reads_line(idle))
     }
 
-    /// Texts that every line that passes contains.
-    pub(crate) fn needles(&self) -> Vec<String> {
+    /// Texts that every line that passes contains, one of each list.
+    pub(crate) fn needles(&self) -> Vec<Vec<String>> {
         let mut needles = Vec::new();
         self.filters.iter().for_each(|filter| filter.needles(&mut needles));
         needles
+    }
+
+    /// Labels that every entry that passes has, by conditions before any stage that makes labels out of labels.
+    pub(crate) fn equalities(&self, names: &Names) -> Vec<Equality> {
+        let (mut found, mut parses) = (Vec::new(), false);
+        for stage in &*self.stages {
+            match stage {
+                Stage::LabelFilter(filter) => filter.equalities(names, parses, &mut found),
+                Stage::LineFilter(_) | Stage::Drop(_) | Stage::Keep(_) => {}
+                Stage::Json
+                | Stage::JsonPaths(_)
+                | Stage::Logfmt(_)
+                | Stage::Regexp(_)
+                | Stage::Pattern(_)
+                | Stage::Unpack => parses = true,
+                Stage::LineFormat(_) | Stage::LabelFormat(_) | Stage::Decolorize(_) => break,
+            }
+        }
+        found
     }
 }
 

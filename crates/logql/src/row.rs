@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::Array as _;
 use arrow_array::cast::AsArray as _;
+use shred::Lines;
 
 use crate::batch::EntryBatch;
 use crate::labels::LabelSet;
@@ -69,6 +70,16 @@ impl<'b> BatchView<'b> {
         self.stream.iter().find(|(n, _)| *n == id).map(|(_, v)| *v)
     }
 
+    /// Columns of structured metadata that are wanted, with the name they are seen by.
+    pub(crate) fn columns(&self) -> &[(NameId, usize)] {
+        &self.columns
+    }
+
+    /// Whether rare metadata is looked at.
+    pub(crate) fn reads_rest(&self) -> bool {
+        self.rest
+    }
+
     /// Whether entries can have structured metadata of this name.
     pub(crate) fn may_have_metadata(&self, id: NameId) -> bool {
         self.rest || self.columns.iter().any(|(n, _)| *n == id)
@@ -118,15 +129,30 @@ impl<'v, 'b> Row<'v, 'b> {
         }
     }
 
+    /// Starts without an entry: with the stream's labels alone.
+    pub(crate) fn load_labels(&mut self) {
+        self.parsed.clear();
+        self.hidden.clear();
+        self.metadata.clear();
+        (self.error, self.details, self.preserve, self.found) = (None, None, false, 0);
+    }
+
     /// Starts with entry `index` of the batch.
     pub(crate) fn load(&mut self, index: usize, names: &mut Names) {
         let batch = self.view.batch;
         self.timestamp = batch.timestamps.value(index);
-        self.line = Text::Batch(if batch.lines.is_empty() { "" } else { batch.lines.value(index) });
         self.parsed.clear();
         self.hidden.clear();
         (self.error, self.details, self.preserve, self.found) = (None, None, false, 0);
         self.lines.clear();
+        self.line = match &batch.lines {
+            Lines::Text(lines) => Text::Batch(lines.value(index)),
+            Lines::Absent => Text::Batch(""),
+            Lines::Shredded(lines) => {
+                lines.line(index, &mut self.lines);
+                Text::Line(0, self.lines.len())
+            }
+        };
         self.made.clear();
         self.metadata.clear();
         for &(id, column) in &self.view.columns {

@@ -62,6 +62,16 @@ mod tests {
     }
 
     #[test]
+    fn regular_expressions_cannot_grow_without_bound() {
+        for regex in ["(a{1000}){1000}", "((a{100}){100}){100}", "(\\pL{1000}){1000}"] {
+            assert!(parse(&format!("{{a=`b`}} |~ `{regex}`")).is_err(), "{regex}");
+            assert!(parse(&format!("{{a=~`{regex}`}}")).is_err(), "{regex}");
+        }
+        let wide = vec!["x+"; 20_000].join("|");
+        let _ = parse(&format!("{{a=`b`}} |~ `{wide}`"));
+    }
+
+    #[test]
     fn deep_and_long_queries_are_refused() {
         let nested = |open: &str, inner: &str, close: &str| {
             format!("{}{inner}{}", open.repeat(5000), close.repeat(5000))

@@ -2,7 +2,9 @@
 
 mod leaf;
 mod piece;
+mod state;
 mod windows;
 
-pub(crate) use leaf::{LeafPlan, LeafState};
+pub(crate) use leaf::LeafPlan;
+pub(crate) use state::LeafState;
 pub(crate) use windows::Windows;

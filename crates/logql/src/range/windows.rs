@@ -47,6 +47,32 @@ impl Windows {
         }
     }
 
+    /// The last instant that belongs to the same piece as `time`, which must belong to one.
+    pub(crate) fn piece_end(&self, time: i64) -> i64 {
+        let (base, last) = self.span();
+        let whole = (time - base - 1) / self.step;
+        let start = base + whole * self.step;
+        let rest = self.range % self.step;
+        let length = if rest != 0 && time - start <= rest { rest } else { self.step };
+        start.saturating_add(length).min(last)
+    }
+
+    /// A number that grows with time and is the same for two instants exactly if no border of a window lies between them.
+    pub(crate) fn region(&self, time: i64) -> u64 {
+        let (base, last) = self.span();
+        if time <= base {
+            return 0;
+        }
+        if time > last {
+            return u64::MAX;
+        }
+        let distance = time - base;
+        let whole = (distance - 1) / self.step;
+        let rest = self.range % self.step;
+        let second = rest != 0 && distance - whole * self.step > rest;
+        1 + 2 * whole as u64 + u64::from(second)
+    }
+
     /// The pieces of window `k`: first and one after the last.
     pub(crate) fn pieces(&self, k: usize) -> (u64, u64) {
         let (k, whole) = (k as u64, (self.range / self.step) as u64);
@@ -79,11 +105,19 @@ mod tests {
         ) {
             let windows = Windows::new(start, step, count, range, offset);
             let piece = windows.piece(time);
+            if piece.is_some() {
+                let end = windows.piece_end(time);
+                prop_assert!(end >= time && windows.piece(end) == piece && windows.piece(end + 1) != piece);
+            }
             for k in 0..count {
                 let t = start + k as i64 * step - offset;
                 let inside = time > t - range && time <= t;
                 let (from, to) = windows.pieces(k);
                 prop_assert_eq!(piece.is_some_and(|p| p >= from && p < to), inside, "window {}", k);
+                if windows.region(time) == windows.region(time + 1) {
+                    let next = time + 1 > t - range && time < t;
+                    prop_assert_eq!(next, inside, "window {}", k);
+                }
             }
         }
     }

@@ -135,7 +135,7 @@ mod tests {
         let batch = EntryBatch {
             labels: Labels::from_pairs([("app", "x")]),
             timestamps: Int64Array::from(vec![0]),
-            lines: StringArray::from(vec![line]),
+            lines: StringArray::from(vec![line]).into(),
             metadata: Metadata::empty(),
         };
         let mut names = Names::new();

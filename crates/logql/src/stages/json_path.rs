@@ -28,6 +28,17 @@ impl JsonPaths {
         Ok(Self(extractions.iter().map(path).collect::<Result<_, _>>()?))
     }
 
+    /// The labels with their paths, `None` for a path that is more than keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (NameId, Option<Vec<&str>>)> {
+        self.0.iter().map(|(name, path)| {
+            let keys = path.iter().map(|step| match step {
+                Step::Key(key) => Some(key.as_str()),
+                Step::Index(_) => None,
+            });
+            (*name, keys.collect())
+        })
+    }
+
     pub(super) fn run(&self, row: &mut Row<'_, '_>, names: &mut Names) {
         row.with_line(|line, row| {
             let mut scanner = Scanner::new(line.text);

@@ -1,11 +1,12 @@
 //! Label filters, evaluated on rows.
 
-use model::Matcher;
+use model::{MatchOp, Matcher};
 
 use super::StageError;
 use super::ip::IpSet;
 use crate::ast::{self, CompareOp, Literal};
 use crate::names::{NameId, Names, PRESERVE_ERROR};
+use crate::needs::Equality;
 use crate::row::Row;
 
 /// A compiled label filter.
@@ -53,6 +54,33 @@ impl LabelFilter {
         }
     }
 
+    /// The equalities that every passing row satisfies; `parsed` says that labels may come out of the line.
+    pub(crate) fn equalities(&self, names: &Names, parsed: bool, out: &mut Vec<Equality>) {
+        match self {
+            Self::Match(name, matcher)
+                if matcher.op() == MatchOp::Equal
+                    && !matcher.value().is_empty()
+                    && *name > PRESERVE_ERROR =>
+            {
+                // Metadata may be renamed to this.
+                if names.text(*name).ends_with("_extracted") {
+                    return;
+                }
+                let value = matcher.value().to_owned();
+                // What a parser may have changed on the way from the line: escapes, and U+FFFD that became a space.
+                let certain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '/');
+                let pieces = value.split(|c| !certain(c)).filter(|piece| !piece.is_empty());
+                let line = parsed.then(|| pieces.map(str::to_owned).collect());
+                out.push(Equality { label: names.text(*name).clone(), value, line });
+            }
+            Self::And(a, b) => {
+                a.equalities(names, parsed, out);
+                b.equalities(names, parsed, out);
+            }
+            Self::Match(..) | Self::Compare(..) | Self::Ip { .. } | Self::Or(..) => {}
+        }
+    }
+
     /// Whether an earlier error lets rows pass.
     pub(crate) fn depends_on_errors(&self) -> bool {
         match self {
@@ -65,22 +93,16 @@ impl LabelFilter {
     /// Whether the row passes. A value that cannot be converted passes with an error.
     pub(crate) fn passes(&self, row: &mut Row<'_, '_>) -> bool {
         match self {
-            Self::Match(name, matcher) => matcher.matches(row.get(*name).unwrap_or_default()),
-            Self::Compare(name, op, literal) => {
-                let Some(value) = row.get(*name) else { return false };
-                match compare(value, *op, literal) {
-                    Ok(passes) => passes,
-                    Err(details) => {
+            Self::Ip { .. } if row.has_error() => true,
+            Self::Match(name, _) | Self::Compare(name, ..) | Self::Ip { name, .. } => {
+                match self.test(row.get(*name)) {
+                    Verdict::Pass => true,
+                    Verdict::Drop => false,
+                    Verdict::Fails(details) => {
                         row.fail("LabelFilterErr", Some(&details));
                         true
                     }
                 }
-            }
-            Self::Ip { name, negated, set } => {
-                if row.has_error() {
-                    return true;
-                }
-                row.get(*name).is_some_and(|value| set.occurs_in(value) != *negated)
             }
             Self::And(a, b) => {
                 let left = a.passes(row);
@@ -90,6 +112,29 @@ impl LabelFilter {
             Self::Or(a, b) => a.passes(row) || b.passes(row),
         }
     }
+
+    /// What a single condition says of the value of its label.
+    pub(crate) fn test(&self, value: Option<&str>) -> Verdict {
+        let passes = match (self, value) {
+            (Self::Match(_, matcher), value) => matcher.matches(value.unwrap_or_default()),
+            (Self::Compare(_, op, literal), Some(value)) => match compare(value, *op, literal) {
+                Ok(passes) => passes,
+                Err(details) => return Verdict::Fails(details),
+            },
+            (Self::Ip { negated, set, .. }, Some(value)) => set.occurs_in(value) != *negated,
+            (Self::Compare(..) | Self::Ip { .. } | Self::And(..) | Self::Or(..), _) => false,
+        };
+        if passes { Verdict::Pass } else { Verdict::Drop }
+    }
+}
+
+/// What a condition says of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Pass,
+    Drop,
+    /// The value cannot be converted, for this reason; the entry passes with an error.
+    Fails(String),
 }
 
 fn compare(value: &str, op: CompareOp, literal: &Literal) -> Result<bool, String> {

@@ -3,11 +3,13 @@
 use arrow_array::StringArray;
 use memchr::memmem;
 use model::regex::Regex;
+use shred::{ShreddedLines, Table};
 
 use super::StageError;
 use super::ip::IpSet;
 use super::pattern::PatternFilter;
 use crate::ast::{self, LineOp, LineOperand};
+use crate::columnar::{SearchState, Tri, Wants, columns, contains, retain_containing, test_line};
 
 /// A compiled line filter.
 #[derive(Debug, Clone)]
@@ -54,7 +56,8 @@ impl LineFilter {
                 LineOp::Pattern | LineOp::NotPattern => Test::Pattern(PatternFilter::compile(text)?),
             })
         };
-        let tests = filter.operands.iter().map(test).collect::<Result<_, _>>()?;
+        let tests: Vec<Test> = filter.operands.iter().map(test).collect::<Result<_, _>>()?;
+        let tests = tests.into_iter().flat_map(Test::simplified).collect();
         Ok(Self { negative: filter.op.is_negative(), tests })
     }
 
@@ -69,32 +72,119 @@ impl LineFilter {
             && rows.len() * 2 > (last - first) as usize
             && !finder.needle().is_empty()
         {
-            return select_containing(finder, lines, rows);
+            return retain_containing(finder, lines, rows);
         }
         rows.retain(|row| self.passes(lines.value(*row as usize)));
     }
 
-    /// Texts that every passing line contains.
-    pub(crate) fn needles(&self, out: &mut Vec<String>) {
-        let [test] = &self.tests[..] else { return };
+    /// The same of shredded lines. Rows of which not enough was read go to `odd`.
+    pub(crate) fn select_shredded(
+        &self,
+        lines: &ShreddedLines,
+        rows: &mut Vec<u32>,
+        odd: &mut Vec<u32>,
+        states: &mut Vec<SearchState>,
+    ) {
+        states.resize_with(self.tests.len(), SearchState::default);
+        let mut marks = vec![Tri::Drop; rows.len()];
+        let mut text = String::new();
+        for (test, state) in self.tests.iter().zip(states) {
+            let found = match test.literal() {
+                Some(finder) => contains(finder, lines, rows, state),
+                None => vec![Tri::Pass; rows.len()],
+            };
+            for ((row, mark), found) in rows.iter().zip(&mut marks).zip(found) {
+                let found = match (&*mark, found, test) {
+                    (Tri::Pass, ..) | (_, Tri::Drop, _) | (_, _, Test::Contains(_)) => found,
+                    _ => test_line(lines, *row, &mut text, |line| test.is_match(line)),
+                };
+                *mark = match (*mark, found) {
+                    (Tri::Pass, _) | (_, Tri::Pass) => Tri::Pass,
+                    (Tri::Odd, _) | (_, Tri::Odd) => Tri::Odd,
+                    (Tri::Drop, Tri::Drop) => Tri::Drop,
+                };
+            }
+        }
+        let mut kept = 0;
+        for (i, mark) in marks.into_iter().enumerate() {
+            match mark {
+                Tri::Odd => odd.push(rows[i]),
+                mark if (mark == Tri::Pass) != self.negative => {
+                    rows[kept] = rows[i];
+                    kept += 1;
+                }
+                _ => {}
+            }
+        }
+        rows.truncate(kept);
+    }
+
+    /// Adds the columns of shredded lines that are looked at to find out which lines may pass.
+    pub(crate) fn columns(&self, table: &Table, wants: &mut Wants) {
+        wants.raw = true;
+        for finder in self.tests.iter().filter_map(Test::literal) {
+            columns(table, std::str::from_utf8(finder.needle()).unwrap_or_default(), wants);
+        }
+    }
+
+    /// Whether looking at columns can drop lines without putting them together.
+    pub(crate) fn is_searched(&self) -> bool {
+        let exact = |test: &Test| matches!(test, Test::Contains(_));
+        match self.negative {
+            true => self.tests.iter().any(exact),
+            false => self.tests.iter().all(|test| test.literal().is_some()),
+        }
+    }
+
+    /// What every passing line contains: one text of each list.
+    pub(crate) fn needles(&self, out: &mut Vec<Vec<String>>) {
         if self.negative {
             return;
         }
-        match test {
-            Test::Contains(finder) => {
-                out.extend(std::str::from_utf8(finder.needle()).ok().map(str::to_owned))
-            }
-            Test::Regex { literal: Some(finder), .. } => {
-                out.extend(std::str::from_utf8(finder.needle()).ok().map(str::to_owned));
-            }
-            Test::Pattern(pattern) => out.extend(pattern.needles().map(str::to_owned)),
-            Test::Regex { literal: None, .. } | Test::Ip(_) => {}
+        if let [Test::Pattern(pattern)] = &self.tests[..] {
+            out.extend(pattern.needles().map(|literal| vec![literal.to_owned()]));
+            return;
         }
-        out.retain(|needle| !needle.is_empty());
+        let needle = |test: &Test| match test {
+            Test::Contains(finder) | Test::Regex { literal: Some(finder), .. } => {
+                std::str::from_utf8(finder.needle()).ok().filter(|text| !text.is_empty()).map(str::to_owned)
+            }
+            Test::Pattern(pattern) => {
+                pattern.needles().max_by_key(|literal| literal.len()).map(str::to_owned)
+            }
+            Test::Regex { literal: None, .. } | Test::Ip(_) => None,
+        };
+        out.extend(self.tests.iter().map(needle).collect::<Option<Vec<String>>>());
     }
 }
 
+/// Regular expressions that are nothing but at most this many texts become searches for them.
+const MAX_TEXTS: usize = 8;
+
 impl Test {
+    /// A regular expression that is a choice of a few texts becomes a search for each.
+    fn simplified(self) -> Vec<Self> {
+        match &self {
+            Self::Regex { regex, .. } => match regex.alternatives() {
+                Some(texts) if texts.len() <= MAX_TEXTS => {
+                    texts.iter().map(|text| Self::Contains(memmem::Finder::new(text).into_owned())).collect()
+                }
+                _ => vec![self],
+            },
+            _ => vec![self],
+        }
+    }
+
+    /// A text that every matching line contains.
+    fn literal(&self) -> Option<&memmem::Finder<'static>> {
+        match self {
+            Self::Contains(finder) => Some(finder),
+            Self::Regex { literal, .. } => literal.as_ref(),
+            Self::Pattern(pattern) => pattern.longest(),
+            Self::Ip(_) => None,
+        }
+    }
+
     fn is_match(&self, line: &str) -> bool {
         match self {
             Self::Contains(finder) => finder.find(line.as_bytes()).is_some(),
@@ -105,38 +195,6 @@ impl Test {
             Self::Ip(set) => set.occurs_in(line),
         }
     }
-}
-
-/// Searches the column's buffer as one text and maps hits to rows; a hit across two rows is none.
-fn select_containing(finder: &memmem::Finder<'_>, lines: &StringArray, rows: &mut Vec<u32>) {
-    let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return };
-    let offsets = lines.value_offsets();
-    let text = lines.value_data();
-    let mut at = offsets[first as usize] as usize;
-    let end = offsets[last as usize + 1] as usize;
-    let mut kept = 0;
-    let mut next = 0;
-    while next < rows.len() {
-        let Some(found) = finder.find(&text[at..end]) else { break };
-        let hit = at + found;
-        // The row the hit starts in.
-        while next < rows.len() && (offsets[rows[next] as usize + 1] as usize) <= hit {
-            next += 1;
-        }
-        let Some(&row) = rows.get(next) else { break };
-        let (start, stop) = (offsets[row as usize] as usize, offsets[row as usize + 1] as usize);
-        if hit < start {
-            at = start;
-        } else if hit + finder.needle().len() <= stop {
-            rows[kept] = row;
-            kept += 1;
-            next += 1;
-            at = stop;
-        } else {
-            at = hit + 1;
-        }
-    }
-    rows.truncate(kept);
 }
 
 #[cfg(test)]

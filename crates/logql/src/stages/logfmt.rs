@@ -1,5 +1,7 @@
 //! `| logfmt`: `key=value` pairs become labels.
 
+use std::ops::Range;
+
 use super::json_text::unescape;
 use crate::ast::Extraction;
 use crate::names::{NameId, Names};
@@ -25,6 +27,18 @@ impl Logfmt {
         Self { strict, keep_empty, extractions }
     }
 
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    pub(crate) fn keeps_empty(&self) -> bool {
+        self.keep_empty
+    }
+
+    pub(crate) fn extractions(&self) -> &[(NameId, String)] {
+        &self.extractions
+    }
+
     pub(super) fn run(&self, row: &mut Row<'_, '_>, names: &mut Names) {
         row.with_line(|line, row| {
             if self.extractions.is_empty() {
@@ -38,7 +52,7 @@ impl Logfmt {
     }
 
     fn all<'b>(&self, line: Line<'_, 'b>, row: &mut Row<'_, 'b>, names: &mut Names) {
-        let mut reader = Reader { text: line.text, at: 0 };
+        let mut reader = Reader::new(line.text);
         while let Some(pair) = reader.next() {
             let pair = match pair {
                 Ok(pair) => pair,
@@ -66,7 +80,7 @@ impl Logfmt {
 
     fn chosen<'b>(&self, line: Line<'_, 'b>, row: &mut Row<'_, 'b>, names: &mut Names) {
         let mut found: Vec<Option<Text<'b>>> = vec![None; self.extractions.len()];
-        let mut reader = Reader { text: line.text, at: 0 };
+        let mut reader = Reader::new(line.text);
         while let Some(pair) = reader.next() {
             match pair {
                 Ok(pair) => {
@@ -95,7 +109,7 @@ impl Logfmt {
 
 /// A fault and its place in bytes from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Fault {
+pub(crate) enum Fault {
     #[error("logfmt syntax error at pos {0} : unexpected {1:?}")]
     Unexpected(usize, char),
     #[error("logfmt syntax error at pos {0} : unterminated quoted value")]
@@ -105,7 +119,7 @@ enum Fault {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pair {
+pub(crate) struct Pair {
     key: (usize, usize),
     value: PairValue,
 }
@@ -115,6 +129,14 @@ enum PairValue {
     Plain(usize, usize),
     /// Between quotes, with escapes.
     Escaped(usize, usize),
+}
+
+impl Pair {
+    /// Where key and value stand.
+    pub(crate) fn places(self) -> (Range<usize>, Range<usize>) {
+        let (PairValue::Plain(start, end) | PairValue::Escaped(start, end)) = self.value;
+        (self.key.0..self.key.1, start..end)
+    }
 }
 
 impl PairValue {
@@ -137,14 +159,18 @@ impl PairValue {
     }
 }
 
-struct Reader<'t> {
+pub(crate) struct Reader<'t> {
     text: &'t str,
     at: usize,
 }
 
-impl Reader<'_> {
+impl<'t> Reader<'t> {
+    pub(crate) fn new(text: &'t str) -> Self {
+        Self { text, at: 0 }
+    }
+
     /// The next pair; a key without `=` has an empty value.
-    fn next(&mut self) -> Option<Result<Pair, Fault>> {
+    pub(crate) fn next(&mut self) -> Option<Result<Pair, Fault>> {
         let bytes = self.text.as_bytes();
         self.at += bytes[self.at..].iter().position(|b| *b > b' ')?;
         let start = self.at;

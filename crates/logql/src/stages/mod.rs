@@ -17,8 +17,10 @@ use crate::error::EvalError;
 use crate::names::{NameId, Names};
 use crate::row::Row;
 
-pub(crate) use label_filter::{LabelFilter, parse_bytes, parse_float};
+pub(crate) use json_text::{Scanner as JsonScanner, Value as JsonValue, unescape};
+pub(crate) use label_filter::{LabelFilter, Verdict, parse_bytes, parse_float};
 pub(crate) use line_filter::LineFilter;
+pub(crate) use logfmt::Reader as LogfmtReader;
 
 /// Why a stage cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq)]

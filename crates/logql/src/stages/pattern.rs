@@ -92,6 +92,11 @@ impl PatternFilter {
         rest.is_empty() != self.trailing
     }
 
+    /// The longest text that every matching line contains.
+    pub(super) fn longest(&self) -> Option<&memmem::Finder<'static>> {
+        self.literals.iter().max_by_key(|literal| literal.needle().len())
+    }
+
     /// Texts that every matching line contains.
     pub(super) fn needles(&self) -> impl Iterator<Item = &str> {
         self.literals.iter().filter_map(|l| std::str::from_utf8(l.needle()).ok())
@@ -136,6 +141,16 @@ impl PatternParser {
             return Err(invalid("at least one capture is required".to_owned()));
         }
         Ok(Self { prefix, captures })
+    }
+
+    /// What must stand at the start.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The captures (`None` for `<_>`) with the literal that ends each, if one follows.
+    pub(crate) fn captures(&self) -> impl Iterator<Item = (Option<NameId>, Option<&[u8]>)> {
+        self.captures.iter().map(|(name, end)| (*name, end.as_ref().map(|end| end.needle())))
     }
 
     pub(super) fn run(&self, row: &mut Row<'_, '_>, names: &mut Names) {

@@ -119,7 +119,7 @@ fn batch(labels: Labels, mut entries: Vec<Entry>) -> EntryBatch {
     EntryBatch {
         labels,
         timestamps: distinct.iter().map(|e| e.time).collect::<Vec<_>>().into(),
-        lines: StringArray::from_iter_values(distinct.iter().map(|e| &e.line)),
+        lines: StringArray::from_iter_values(distinct.iter().map(|e| &e.line)).into(),
         metadata: Metadata { columns: names.iter().map(column).collect(), rest: None },
     }
     .check()

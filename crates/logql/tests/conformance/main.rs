@@ -26,6 +26,7 @@ fn recorded_answers() {
     };
     let cases: Vec<Value> = serde_json::from_slice(&cases).unwrap();
     let streams = dataset::load(&dir);
+    let shredded: Vec<logql::EntryBatch> = streams.iter().map(shredded).collect();
     let expected: BTreeMap<&str, &str> = include_str!("expected_failures.txt")
         .lines()
         .filter_map(|line| line.split_once(' '))
@@ -34,6 +35,12 @@ fn recorded_answers() {
     let (mut passed, mut surprises) = (0, Vec::new());
     for case in &cases {
         let (id, path) = (case["id"].as_str().unwrap(), case["path"].as_str().unwrap());
+        // Lines that are taken apart give the same answer.
+        let ask = |streams: &[_], case: &Value, instant: bool| {
+            let (got, other) = (ask(streams, case, instant), ask(&shredded, case, instant));
+            assert_eq!(got, other, "{case}");
+            got
+        };
         let got = match path.rsplit('/').next().unwrap() {
             "query" => ask(&streams, case, true),
             "query_range" => ask(&streams, case, false),
@@ -56,6 +63,28 @@ fn recorded_answers() {
         surprises.len(),
         surprises.join("\n")
     );
+}
+
+fn shredded(batch: &logql::EntryBatch) -> logql::EntryBatch {
+    let Some(lines) = batch.lines.text() else { panic!("lines are texts") };
+    logql::EntryBatch { lines: shred::Lines::Shredded(shred::shred_all(lines)), ..batch.clone() }
+}
+
+/// Queries that people run; the last one is wrong.
+#[test]
+fn queries_in_the_wild_parse() {
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/logql-in-the-wild.txt");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("skipped: {} is not there", path.display());
+        return;
+    };
+    let queries: Vec<&str> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+    let (last, others) = queries.split_last().unwrap();
+    for query in others {
+        assert!(logql::parse(query).is_ok(), "{query}");
+    }
+    assert!(logql::parse(last).is_err(), "{last}");
 }
 
 /// Status and `data`, or the error's text.
