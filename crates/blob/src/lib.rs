@@ -9,6 +9,7 @@
 mod config;
 pub mod sim;
 mod store;
+mod sweep;
 mod upload;
 
 pub use config::{AzureConfig, BlobConfig, GcsConfig, LocalConfig, S3Config};

@@ -13,7 +13,7 @@ use model::Timestamp;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use crate::Upload;
+use crate::{Upload, sweep};
 
 /// Why an object could not be read or written. The store may be away: try again later.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -65,6 +65,8 @@ pub struct ObjectInfo {
 pub struct Blob {
     store: Arc<dyn ObjectStore>,
     bucket: Arc<str>,
+    /// The folder, if it is one.
+    folder: Option<Arc<FilePath>>,
 }
 
 impl fmt::Debug for Blob {
@@ -82,7 +84,8 @@ impl Blob {
         let store = object_store::local::LocalFileSystem::new_with_prefix(dir)
             .map_err(|e| wrong(e.to_string()))?
             .with_fsync(true);
-        Ok(Self::from_store(Arc::new(store), &dir.display().to_string()))
+        let folder = Some(dir.into());
+        Ok(Self { folder, ..Self::from_store(Arc::new(store), &dir.display().to_string()) })
     }
 
     /// A bucket in memory: for tests and for trying things out.
@@ -92,7 +95,7 @@ impl Blob {
 
     /// Wraps any client; `bucket` names it in errors.
     pub fn from_store(store: Arc<dyn ObjectStore>, bucket: &str) -> Self {
-        Self { store, bucket: bucket.into() }
+        Self { store, bucket: bucket.into(), folder: None }
     }
 
     /// The bucket's name, for people.
@@ -192,6 +195,19 @@ impl Blob {
             None | Some(Ok(_) | Err(object_store::Error::NotFound { .. })) => Ok(()),
             Some(Err(e)) => Err(failed(e)),
         }
+    }
+
+    /// Removes what a process that died in the middle of a put left under a prefix of a local folder: half-written files, which no
+    /// listing shows, and folders that are empty. Only what nobody has touched since `before`. Returns how many files; other buckets
+    /// keep no such things.
+    pub async fn sweep(&self, prefix: &str, before: Timestamp) -> Result<u64, BlobError> {
+        let Some(folder) = &self.folder else { return Ok(0) };
+        let failed = |e| self.failed("sweep", prefix, e);
+        parse(prefix).map_err(failed)?;
+        let dir = folder.join(prefix);
+        let sweeping = tokio::task::spawn_blocking(move || sweep::sweep(&dir, before));
+        let swept = sweeping.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        swept.map_err(|e| failed(object_store::Error::Generic { store: "folder", source: e.into() }))
     }
 
     pub(crate) fn failed(&self, what: &'static str, path: &str, source: object_store::Error) -> BlobError {

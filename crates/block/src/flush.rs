@@ -136,7 +136,7 @@ async fn flush<S: Signal>(
     }
     let blocks = added.len();
     let covered = Some((shared.writer.clone(), slot.end()));
-    let change = Change { added, removed: Vec::new(), covered };
+    let change = Change { added, covered, ..Change::default() };
     let manifest = tenant.manifests.commit(&tenant.manifest(), &change).await?;
     shared.install(tenant, manifest);
     Ok(blocks)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::Timestamp;
 
 use crate::layout::Layout;
-use crate::store::{Shared, count};
+use crate::store::{Shared, count, nanos};
 use crate::view::Tenant;
 use crate::{BlockId, ManifestError, Signal};
 
@@ -29,17 +29,19 @@ pub(crate) async fn run<S: Signal>(shared: &Arc<Shared<S>>) {
     }
 }
 
-/// Deletes the old objects of one tenant that its newest manifest does not name, and old manifest versions. Returns how many.
+/// Deletes the old objects of one tenant that its newest manifest does not name, blocks that were removed long ago, old manifest
+/// versions, and what a crash in the middle of a put left of files. Returns how many.
 async fn clean<S: Signal>(shared: &Shared<S>, tenant: &Tenant<S>) -> Result<u64, ManifestError> {
-    let age = i64::try_from(shared.options.orphan_age.as_nanos()).unwrap_or(i64::MAX);
-    let before = Timestamp::now().plus(-age);
+    let before = Timestamp::now().plus(-nanos(shared.options.orphan_age));
+    let forgotten = Timestamp::now().plus(-nanos(shared.options.removed_grace));
     let layout = Layout::new(S::NAME, &tenant.id);
     // List first: whatever is named after that is too young to be deleted.
     let objects = shared.blob.list(&layout.blocks()).await?;
     let manifest = tenant.manifests.refresh(&tenant.manifest()).await?;
     shared.install(tenant, Arc::clone(&manifest));
-    let named: HashSet<BlockId> =
-        manifest.blocks.iter().map(|b| b.id).chain(manifest.removed.iter().map(|r| r.id)).collect();
+    // A tenant that rests makes no new version that would forget what was removed.
+    let removed = manifest.removed.iter().filter(|r| r.at > forgotten).map(|r| r.id);
+    let named: HashSet<BlockId> = manifest.blocks.iter().map(|b| b.id).chain(removed).collect();
     let mut deleted = 0;
     for object in objects {
         let orphan = Layout::block_of(&object.path).is_some_and(|id| !named.contains(&id));
@@ -48,5 +50,6 @@ async fn clean<S: Signal>(shared: &Shared<S>, tenant: &Tenant<S>) -> Result<u64,
             deleted += 1;
         }
     }
-    Ok(deleted + tenant.manifests.delete_old(manifest.version, before).await?)
+    deleted += tenant.manifests.delete_old(manifest.version, before).await?;
+    Ok(deleted + shared.blob.sweep(&layout.root(), before).await?)
 }

@@ -22,6 +22,11 @@ impl Layout {
         Self { root: format!("{signal}/{tenant}") }
     }
 
+    /// The folder of everything.
+    pub(crate) fn root(&self) -> String {
+        self.root.clone()
+    }
+
     pub(crate) fn manifests(&self) -> String {
         format!("{}/manifest", self.root)
     }

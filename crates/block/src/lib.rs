@@ -6,6 +6,7 @@
 //! named by a [`Manifest`] version, which in the same step takes the head out of every new [`Snapshot`].
 
 mod commit;
+mod compact;
 mod disk_log;
 mod flush;
 mod ingest;
@@ -13,23 +14,28 @@ mod janitor;
 mod layout;
 mod manifest;
 mod manifests;
+pub mod needle;
 mod open;
 mod pages;
+mod pick;
 mod replay;
 mod rows;
+mod segments;
 mod signal;
 mod store;
 mod tasks;
 mod view;
 mod write;
 
+pub use compact::{Compact, CompactError, Compacted, MergeError};
 pub use disk_log::{DiskIngestLog, DiskRecovered};
 pub use ingest::{IngestLog, IngestLogError, Record, Recovered, WriterId};
 pub use manifest::{BlockId, BlockMeta, BlockSummary, Manifest, RemovedBlock};
-pub use manifests::{Change, ManifestError, Manifests};
+pub use manifests::{Change, ManifestError, Manifests, NoteChange};
 pub use open::{BlockError, OpenBlock};
+pub use pick::{Tiers, pick};
 pub use rows::RowRanges;
-pub use signal::{DecodeError, Head, SealError, SealedBlock, Signal};
+pub use signal::{Batches, BlockEnd, DecodeError, Head, SealError, SealedBlock, Signal};
 pub use store::{AppendError, FlushError, OpenError, Store, StoreOptions, StoreStats};
 pub use tasks::StoreTasks;
 pub use view::Snapshot;

@@ -120,6 +120,10 @@ pub struct Manifest {
     /// For each log: the tenant's records below this position are in blocks.
     #[serde(default)]
     pub covered: BTreeMap<WriterId, u64>,
+    /// What else must change in the same step as the blocks, by a key of the signal's choice: its requests to delete rows. Kept
+    /// small, for they are in every version.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, serde_json::Value>,
 }
 
 impl Manifest {

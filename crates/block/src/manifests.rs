@@ -14,14 +14,13 @@ use model::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
+use crate::store::nanos;
 use crate::{BlockId, BlockMeta, Manifest, RemovedBlock, WriterId};
 
 /// How often a commit is tried against other writers before it gives up.
 const ATTEMPTS: u32 = 20;
 /// Versions that stay, however old.
 const KEPT_VERSIONS: u64 = 10;
-/// The objects of a removed block stay for this long: for queries that hold an older version.
-const REMOVED_GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Why a manifest could not be read or committed.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +47,39 @@ pub enum ManifestError {
     /// A block that is to be removed is not there any more: another writer removed it.
     #[error("block {0} was removed by another writer")]
     Gone(BlockId),
+    /// A note is not what it was expected to be: another writer changed it.
+    #[error("note {0:?} was changed by another writer")]
+    Changed(String),
+}
+
+impl ManifestError {
+    /// Whether another writer was faster: with the newest version in hand the work is to be planned anew.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Gone(_) | Self::Changed(_) | Self::Contended { .. })
+    }
+}
+
+/// A change of one of [`Manifest::notes`], made only if the note is what it is believed to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NoteChange {
+    /// Which one.
+    pub key: String,
+    /// What it is now; `None` for a new one.
+    pub from: Option<serde_json::Value>,
+    /// What it becomes; `None` to drop it.
+    pub to: Option<serde_json::Value>,
 }
 
 /// A step from one version to the next.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// Blocks that join.
+    /// Blocks that join: at the end, or where the first of the removed ones stood, so that what was merged keeps its place in the
+    /// order of arrival.
     pub added: Vec<BlockMeta>,
     /// Blocks that leave.
     pub removed: Vec<BlockId>,
+    /// Notes that change.
+    pub notes: Vec<NoteChange>,
     /// The position below which the log's records of the tenant are in blocks, with the blocks of this change.
     pub covered: Option<(WriterId, u64)>,
 }
@@ -68,21 +91,42 @@ impl Change {
             Some((writer, position)) => manifest.covered_by(writer) >= *position,
             None => {
                 let has = |block: &BlockMeta| manifest.blocks.iter().any(|b| b.id == block.id);
-                !self.added.is_empty() && self.added.iter().all(has)
+                let says = |note: &NoteChange| manifest.notes.get(&note.key) == note.to.as_ref();
+                // A removal alone leaves no trace that could be told from another writer's.
+                let has_trace = !self.added.is_empty() || !self.notes.is_empty();
+                has_trace && self.added.iter().all(has) && self.notes.iter().all(says)
             }
         }
     }
 
-    fn apply(&self, base: &Manifest, nonce: &str, now: Timestamp) -> Result<Manifest, ManifestError> {
+    fn apply(
+        &self,
+        base: &Manifest,
+        nonce: &str,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<Manifest, ManifestError> {
         if let Some(gone) = self.removed.iter().find(|id| !base.blocks.iter().any(|b| b.id == **id)) {
             return Err(ManifestError::Gone(*gone));
+        }
+        if let Some(note) = self.notes.iter().find(|n| base.notes.get(&n.key) != n.from.as_ref()) {
+            return Err(ManifestError::Changed(note.key.clone()));
         }
         let mut next = base.clone();
         next.version = base.version + 1;
         next.nonce = nonce.to_owned();
-        next.blocks.retain(|b| !self.removed.contains(&b.id));
-        next.blocks.extend(self.added.iter().cloned());
-        let forgotten = now.plus(-(REMOVED_GRACE.as_nanos() as i64));
+        let leaves = |b: &BlockMeta| self.removed.contains(&b.id);
+        // What stands before the first one that leaves stays where it is.
+        let place = base.blocks.iter().position(leaves).unwrap_or(base.blocks.len());
+        next.blocks.retain(|b| !leaves(b));
+        next.blocks.splice(place..place, self.added.iter().cloned());
+        for note in &self.notes {
+            match &note.to {
+                Some(value) => next.notes.insert(note.key.clone(), value.clone()),
+                None => next.notes.remove(&note.key),
+            };
+        }
+        let forgotten = now.plus(-nanos(grace));
         next.removed.retain(|r| r.at > forgotten);
         next.removed.extend(self.removed.iter().map(|&id| RemovedBlock { id, at: now }));
         if let Some((writer, position)) = &self.covered {
@@ -103,12 +147,20 @@ pub struct Manifests {
     blob: Blob,
     tenant: TenantId,
     layout: Layout,
+    /// The objects of a removed block stay for this long: for queries that hold an older version.
+    grace: Duration,
 }
 
 impl Manifests {
     /// Those of one tenant.
     pub fn new(blob: Blob, signal: &str, tenant: &TenantId) -> Self {
-        Self { blob, tenant: tenant.clone(), layout: Layout::new(signal, tenant) }
+        let grace = Duration::from_secs(60 * 60);
+        Self { blob, tenant: tenant.clone(), layout: Layout::new(signal, tenant), grace }
+    }
+
+    /// Remembers removed blocks for so long (1 h unless said otherwise), and with them keeps their objects.
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
     }
 
     /// The newest version; version 0 when there is none. Lists the versions only when the hint is missing, which
@@ -146,7 +198,7 @@ impl Manifests {
             if change.is_in(&base) {
                 return Ok(base);
             }
-            let next = change.apply(&base, &nonce, Timestamp::now())?;
+            let next = change.apply(&base, &nonce, Timestamp::now(), self.grace)?;
             let path = self.layout.manifest(next.version);
             let bytes = serde_json::to_vec(&next)
                 .map_err(|e| ManifestError::Damaged { path: path.clone(), reason: e.to_string() })?;

@@ -3,21 +3,21 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_array::{RecordBatch, RecordBatchOptions, new_null_array};
+use arrow_schema::{ArrowError, SchemaRef};
 use blob::{Blob, BlobError};
 use bytes::Bytes;
 use model::TenantId;
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
-use parquet::arrow::push_decoder::{ParquetPushDecoderBuilder, RowGroupSelection};
+use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder, RowGroupSelection};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use crate::layout::Layout;
 use crate::store::Shared;
-use crate::{BlockId, BlockMeta, DecodeError, RowRanges, Signal, pages};
+use crate::{BlockId, BlockMeta, DecodeError, RowRanges, Signal, pages, segments};
 
 /// Why a block could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -146,54 +146,97 @@ impl<S: Signal> OpenBlock<S> {
         pages::prune(self.parquet(), column, &pages::Bounds::Bytes(min, max))
     }
 
-    /// Reads rows of some top-level columns. Only the pages that hold them are fetched, close ones together, and decoded
-    /// on a blocking thread. The batches hold the asked rows in order, without regard to the ranges' borders; the columns are in
-    /// the order of the block's schema.
+    /// Reads rows of some top-level columns. Only the pages that hold them and are not null throughout are fetched, close ones
+    /// together, and decoded on a blocking thread. The batches hold the asked rows in order, without regard to the ranges' borders;
+    /// the columns are in the order of the block's schema.
     pub async fn read(&self, columns: &[&str], rows: &RowRanges) -> Result<Vec<RecordBatch>, BlockError> {
-        let block = self.meta.id;
-        let wrong = |e: ParquetError| BlockError::Parquet { block, reason: e.to_string() };
         let mut roots = Vec::with_capacity(columns.len());
         for column in columns {
-            let no_column = |_| BlockError::NoColumn { block, column: (*column).to_owned() };
+            let no_column = |_| BlockError::NoColumn { block: self.meta.id, column: (*column).to_owned() };
             roots.push(self.schema().index_of(column).map_err(no_column)?);
         }
+        roots.sort_unstable();
+        roots.dedup();
+        let schema = Arc::new(self.schema().project(&roots).map_err(|e| self.damaged(&e))?);
+        let nulls: Vec<RowRanges> = schema
+            .fields()
+            .iter()
+            .map(|f| {
+                if f.is_nullable() {
+                    segments::null_rows(self.parquet(), f.name())
+                } else {
+                    RowRanges::none()
+                }
+            })
+            .collect();
+        let mut decoding = Vec::new();
+        for segment in segments::segments(&nulls, rows) {
+            let read = roots.iter().zip(&segment.read).filter(|(_, read)| **read).map(|(root, _)| *root);
+            let mut decoder = self.decoder(read.collect(), &segment.rows)?;
+            let segment = Arc::new(segment.read);
+            // The next row group is fetched while the last one is decoded.
+            loop {
+                match decoder.try_next_reader().map_err(|e| self.damaged(&e))? {
+                    DecodeResult::NeedsData(ranges) => {
+                        let data = self.blob.get_ranges(&self.path, &ranges).await?;
+                        decoder.push_ranges(ranges, data).map_err(|e| self.damaged(&e))?;
+                    }
+                    DecodeResult::Data(reader) => {
+                        let (schema, read) = (schema.clone(), segment.clone());
+                        let decode = move || {
+                            reader
+                                .map(|batch| with_nulls(&batch?, &schema, &read))
+                                .collect::<Result<Vec<_>, _>>()
+                        };
+                        decoding.push(tokio::task::spawn_blocking(decode));
+                    }
+                    DecodeResult::Finished => break,
+                }
+            }
+        }
+        let mut batches = Vec::new();
+        for decoded in decoding {
+            let decoded = decoded.await.map_err(|_| BlockError::Interrupted(self.meta.id))?;
+            batches.extend(decoded.map_err(|e| self.damaged(&e))?);
+        }
+        Ok(batches)
+    }
+
+    /// Decodes some columns of some rows, given their bytes.
+    fn decoder(&self, roots: Vec<usize>, rows: &RowRanges) -> Result<ParquetPushDecoder, BlockError> {
         let mask = ProjectionMask::roots(self.parquet().file_metadata().schema_descr(), roots);
         let selections = self.row_groups().into_iter().enumerate().filter_map(|(group, range)| {
             let wanted = rows.within(range.clone());
             (!wanted.is_empty()).then(|| RowGroupSelection::new(group, select(&wanted, range)))
         });
-        let mut decoder = ParquetPushDecoderBuilder::new_with_metadata(self.parquet.clone())
+        ParquetPushDecoderBuilder::new_with_metadata(self.parquet.clone())
             .with_projection(mask)
             .with_row_group_selections(selections.collect())
             .with_batch_size(BATCH_ROWS)
             .build()
-            .map_err(wrong)?;
-        // The next row group is fetched while the last one is decoded.
-        let mut decoding = Vec::new();
-        loop {
-            match decoder.try_next_reader().map_err(wrong)? {
-                DecodeResult::NeedsData(ranges) => {
-                    let data = self.blob.get_ranges(&self.path, &ranges).await?;
-                    decoder.push_ranges(ranges, data).map_err(wrong)?;
-                }
-                DecodeResult::Data(reader) => {
-                    decoding.push(tokio::task::spawn_blocking(move || reader.collect::<Result<Vec<_>, _>>()));
-                }
-                DecodeResult::Finished => break,
-            }
-        }
-        let mut batches = Vec::new();
-        for decoded in decoding {
-            let decoded = decoded.await.map_err(|_| BlockError::Interrupted(block))?;
-            batches.extend(decoded.map_err(|e| wrong(e.into()))?);
-        }
-        Ok(batches)
+            .map_err(|e| self.damaged(&e))
+    }
+
+    fn damaged(&self, error: &dyn std::error::Error) -> BlockError {
+        BlockError::Parquet { block: self.meta.id, reason: error.to_string() }
     }
 
     /// The memory it takes, about: decoded indexes are taken to be twice their size.
     pub(crate) fn weight(&self) -> u64 {
         self.parquet().memory_size() as u64 + 2 * self.meta.index_size + 1024
     }
+}
+
+/// A batch of all columns of `schema` out of one of those that were read; the others are null.
+fn with_nulls(batch: &RecordBatch, schema: &SchemaRef, read: &[bool]) -> Result<RecordBatch, ArrowError> {
+    let mut values = batch.columns().iter();
+    let columns = schema.fields().iter().zip(read).map(|(field, read)| match read {
+        true => values.next().cloned(),
+        false => Some(new_null_array(field.data_type(), batch.num_rows())),
+    });
+    let columns = columns.collect::<Option<Vec<_>>>();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns.unwrap_or_default(), &options)
 }
 
 /// The rows `wanted` of a row group that spans `group`; `None` for all.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
 use crate::RowRanges;
 
@@ -26,6 +27,18 @@ pub(crate) fn row_groups(parquet: &ParquetMetaData) -> Vec<Range<u64>> {
     groups
 }
 
+/// The rows of each page of a column in a row group.
+pub(crate) fn page_rows(
+    offsets: &OffsetIndexMetaData,
+    group: &Range<u64>,
+) -> impl Iterator<Item = Range<u64>> + use<> {
+    let pages = offsets.page_locations().iter();
+    let firsts: Vec<u64> =
+        pages.map(|page| group.start + u64::try_from(page.first_row_index).unwrap_or(0)).collect();
+    let ends: Vec<u64> = firsts.iter().skip(1).copied().chain([group.end]).collect();
+    firsts.into_iter().zip(ends).map(|(first, end)| first..end)
+}
+
 /// The rows of the pages of a top-level, flat column that can hold a value within the bounds.
 pub(crate) fn prune(parquet: &ParquetMetaData, column: &str, bounds: &Bounds<'_>) -> RowRanges {
     let schema = parquet.file_metadata().schema_descr();
@@ -39,17 +52,10 @@ pub(crate) fn prune(parquet: &ParquetMetaData, column: &str, bounds: &Bounds<'_>
             rows.push(group);
             continue;
         };
-        let firsts: Vec<u64> = offsets
-            .page_locations()
-            .iter()
-            .map(|page| group.start + u64::try_from(page.first_row_index).unwrap_or(0))
-            .collect();
-        let ends = firsts.iter().skip(1).copied().chain([group.end]);
-        for (page, (&first, end)) in firsts.iter().zip(ends).enumerate() {
-            if may_hold(values, page, bounds) {
-                rows.push(first..end);
-            }
-        }
+        let pages = page_rows(offsets, &group);
+        rows.extend(
+            pages.enumerate().filter(|(page, _)| may_hold(values, *page, bounds)).map(|(_, rows)| rows),
+        );
     }
     rows.into_iter().collect()
 }

@@ -40,6 +40,14 @@ impl RowRanges {
         after > 0 && row < self.ranges[after - 1].end
     }
 
+    /// Adds a range that lies behind all others.
+    pub(crate) fn push(&mut self, range: Range<u64>) {
+        match self.ranges.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.ranges.push(range),
+        }
+    }
+
     /// The rows that are in both.
     pub fn intersect(&self, other: &Self) -> Self {
         let (mut a, mut b) = (self.ranges.iter().peekable(), other.ranges.iter().peekable());

@@ -49,13 +49,53 @@ pub struct SealedBlock {
     /// The schema of all batches.
     pub schema: SchemaRef,
     /// The rows in block order. Pulled as the writer gets room, so they need not lie in memory at once.
-    pub batches: Box<dyn Iterator<Item = Result<RecordBatch, SealError>> + Send>,
+    pub batches: Box<dyn Batches>,
+    /// How the columns are stored.
+    pub parquet: ColumnSettings,
+}
+
+/// The rows of a block about to be written, and what can be said of them in the end.
+pub trait Batches: Iterator<Item = Result<RecordBatch, SealError>> + Send {
+    /// Called after the last batch.
+    fn end(self: Box<Self>) -> Result<BlockEnd, SealError>;
+}
+
+/// What is known of a block when all its rows are written.
+#[derive(Debug, Clone)]
+pub struct BlockEnd {
     /// The index object. It may speak of row positions: row n is the n-th row of all batches.
     pub index: Bytes,
     /// What the manifest says of the block.
     pub summary: BlockSummary,
-    /// How the columns are stored.
-    pub parquet: ColumnSettings,
+}
+
+impl BlockEnd {
+    /// Joins rows with what is known of them beforehand.
+    pub fn after<I>(self, batches: I) -> Box<dyn Batches>
+    where
+        I: Iterator<Item = Result<RecordBatch, SealError>> + Send + 'static,
+    {
+        Box::new(Foreknown { batches, end: self })
+    }
+}
+
+struct Foreknown<I> {
+    batches: I,
+    end: BlockEnd,
+}
+
+impl<I: Iterator> Iterator for Foreknown<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.batches.next()
+    }
+}
+
+impl<I: Iterator<Item = Result<RecordBatch, SealError>> + Send> Batches for Foreknown<I> {
+    fn end(self: Box<Self>) -> Result<BlockEnd, SealError> {
+        Ok(self.end)
+    }
 }
 
 /// Bytes that are not what they should be.

@@ -42,8 +42,10 @@ pub struct StoreOptions {
     pub flush_retry: Duration,
     /// How often the janitor looks for objects that nobody names.
     pub janitor_interval: Duration,
-    /// Objects that no manifest names are deleted when they are this old. A flush that takes half as long is started over.
+    /// Objects that no manifest names are deleted when they are this old. A flush or merge that takes half as long is started over.
     pub orphan_age: Duration,
+    /// The objects of blocks that were merged or expired stay for this long, for queries that began before.
+    pub removed_grace: Duration,
 }
 
 impl Default for StoreOptions {
@@ -59,6 +61,7 @@ impl Default for StoreOptions {
             open_blocks_bytes: 128 << 20,
             janitor_interval: Duration::from_secs(10 * 60),
             orphan_age: Duration::from_secs(60 * 60),
+            removed_grace: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -156,6 +159,10 @@ pub struct StoreStats {
     pub replay_undecodable: u64,
     /// Objects of no use that were deleted.
     pub deleted_objects: u64,
+    /// Blocks made out of others.
+    pub compacted_blocks: u64,
+    /// Blocks that were merged, rewritten or expired.
+    pub removed_blocks: u64,
 }
 
 /// The counters behind [`StoreStats`].
@@ -173,6 +180,8 @@ pub(crate) struct Counters {
     pub(crate) replay_covered: AtomicU64,
     pub(crate) replay_undecodable: AtomicU64,
     pub(crate) deleted_objects: AtomicU64,
+    pub(crate) compacted_blocks: AtomicU64,
+    pub(crate) removed_blocks: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -180,8 +189,13 @@ pub(crate) fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
+/// A span as timestamps count it.
+pub(crate) fn nanos(span: Duration) -> i64 {
+    i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
+}
+
 #[derive(Clone)]
-struct Weigh;
+pub(crate) struct Weigh;
 
 impl<S: Signal> quick_cache::Weighter<BlockId, Arc<OpenBlock<S>>> for Weigh {
     fn weight(&self, _: &BlockId, block: &Arc<OpenBlock<S>>) -> u64 {
@@ -200,7 +214,7 @@ pub(crate) struct Shared<S: Signal> {
     /// Bytes of heads and of appends under way.
     pub(crate) unflushed: AtomicUsize,
     pub(crate) counters: Counters,
-    open_blocks: Cache<BlockId, Arc<OpenBlock<S>>, Weigh>,
+    pub(crate) open_blocks: Cache<BlockId, Arc<OpenBlock<S>>, Weigh>,
     /// The last flush failed.
     pub(crate) flush_failing: AtomicBool,
     /// A head was frozen.
@@ -250,6 +264,7 @@ impl<S: Signal> Shared<S> {
         let mut tenants = self.tenants.write();
         let make = || {
             let manifests = Manifests::new(self.blob.clone(), S::NAME, id);
+            let manifests = manifests.with_grace(self.options.removed_grace);
             Arc::new(Tenant::new(id, manifests, manifest()))
         };
         Arc::clone(tenants.entry(id.clone()).or_insert_with(make))
@@ -280,7 +295,7 @@ impl<S: Signal> Shared<S> {
 
 /// The data of one signal: what is in blocks, what is in memory, and the log behind it.
 pub struct Store<S: Signal> {
-    shared: Arc<Shared<S>>,
+    pub(crate) shared: Arc<Shared<S>>,
     commands: mpsc::Sender<Command<S>>,
 }
 
@@ -444,6 +459,8 @@ impl<S: Signal> Store<S> {
             replay_covered: read(&counters.replay_covered),
             replay_undecodable: read(&counters.replay_undecodable),
             deleted_objects: read(&counters.deleted_objects),
+            compacted_blocks: read(&counters.compacted_blocks),
+            removed_blocks: read(&counters.removed_blocks),
             ..StoreStats::default()
         };
         for tenant in tenants {

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use blob::{Blob, BlobError, Upload};
 use bytes::Bytes;
@@ -15,10 +14,12 @@ use parquet::schema::types::ColumnPath;
 use tokio::sync::mpsc;
 
 use crate::layout::Layout;
-use crate::{BlockId, BlockMeta, SealError, SealedBlock};
+use crate::{Batches, BlockEnd, BlockId, BlockMeta, SealError, SealedBlock};
 
 /// The size of all parts of an upload but the last; S3 wants at least 5 MiB and at most 10,000 of them.
 const PART_BYTES: usize = 8 << 20;
+/// Bytes of the bounds of texts in the footer.
+const BOUND_BYTES: usize = 16;
 /// A row group is closed at this many encoded bytes.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
@@ -61,7 +62,7 @@ pub struct ColumnHint {
     pub encoding: Option<ColumnEncoding>,
     /// Keep no statistics of pages and chunks: for values that nobody compares, such as lines.
     pub no_statistics: bool,
-    /// Zstd level, if another than that of the block.
+    /// Zstd level, if another than that of the block; 0 for values that do not shrink and are kept as they are.
     pub zstd_level: Option<i32>,
     /// Bytes per data page, at most, before compression; for columns of long values.
     pub page_bytes: Option<usize>,
@@ -111,10 +112,7 @@ pub async fn write_block(
 ) -> Result<BlockMeta, WriteError> {
     let id = BlockId::random();
     let layout = Layout::new(signal, tenant);
-    let SealedBlock { schema, batches, index, summary, parquet } = block;
-    let index_size = index.len() as u64;
-    blob.put(&layout.index(id), index).await?;
-
+    let SealedBlock { schema, batches, parquet } = block;
     let (parts, mut filled) = mpsc::channel(1);
     let encoding = tokio::task::spawn_blocking(move || encode(schema, batches, &parquet, parts));
     let path = layout.data(id);
@@ -150,7 +148,9 @@ pub async fn write_block(
             open.finish().await?;
         }
     }
-    let (size, footer_size) = (encoded.size, encoded.footer_size);
+    let (size, footer_size, BlockEnd { index, summary }) = (encoded.size, encoded.footer_size, encoded.end);
+    let index_size = index.len() as u64;
+    blob.put(&layout.index(id), index).await?;
     Ok(BlockMeta { id, size, footer_size, index_size, level, created: Timestamp::now(), summary })
 }
 
@@ -166,25 +166,27 @@ struct Encoded {
     rest: Bytes,
     size: u64,
     footer_size: u64,
+    end: BlockEnd,
 }
 
 fn encode(
     schema: SchemaRef,
-    batches: impl Iterator<Item = Result<RecordBatch, SealError>>,
+    mut batches: Box<dyn Batches>,
     settings: &ColumnSettings,
     parts: mpsc::Sender<Bytes>,
 ) -> Result<Encoded, WriteError> {
     let properties = settings.properties(&schema)?;
     let mut writer =
         ArrowWriter::try_new(PartSink { parts, part: Vec::new(), sent: 0 }, schema, Some(properties))?;
-    for batch in batches {
+    for batch in batches.by_ref() {
         writer.write(&batch?)?;
     }
+    let end = batches.end()?;
     writer.flush()?;
     let rows_end = writer.bytes_written() as u64;
     let sink = writer.into_inner()?;
     let size = sink.sent + sink.part.len() as u64;
-    Ok(Encoded { rest: sink.part.into(), size, footer_size: size - rows_end })
+    Ok(Encoded { rest: sink.part.into(), size, footer_size: size - rows_end, end })
 }
 
 /// Cuts what is written into parts of one size. The last part stays in it.
@@ -222,7 +224,10 @@ impl ColumnSettings {
             // The limit of rows is looked at after each batch of values.
             .set_write_batch_size(page_rows.min(1024))
             .set_data_page_row_count_limit(page_rows)
-            .set_statistics_enabled(EnabledStatistics::Page);
+            .set_statistics_enabled(EnabledStatistics::Page)
+            // Long values are told apart by their beginnings; footers stay small.
+            .set_statistics_truncate_length(Some(BOUND_BYTES))
+            .set_column_index_truncate_length(Some(BOUND_BYTES));
         if !self.metadata.is_empty() {
             let entries = self.metadata.iter().map(|(k, v)| KeyValue::new(k.clone(), v.clone())).collect();
             properties = properties.set_key_value_metadata(Some(entries));
@@ -274,6 +279,9 @@ impl ColumnHint {
 }
 
 fn zstd(level: i32) -> Result<Compression, WriteError> {
+    if level == 0 {
+        return Ok(Compression::UNCOMPRESSED);
+    }
     Ok(Compression::ZSTD(ZstdLevel::try_new(level)?))
 }
 

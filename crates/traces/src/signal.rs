@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use block::{
-    BlockSummary, ColumnEncoding, ColumnHint, ColumnSettings, DecodeError, SealError, SealedBlock, Signal,
+    BlockEnd, BlockSummary, ColumnEncoding, ColumnHint, ColumnSettings, DecodeError, SealError, SealedBlock,
+    Signal,
 };
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
@@ -103,9 +104,7 @@ impl block::Head for Head {
         let shredder = Shredder::new(sorted.clone(), Layout { columns, parts: Parts::ALL });
         Ok(vec![SealedBlock {
             schema: shredder.schema().clone(),
-            batches: Box::new(Batches { shredder, sorted, next: 0 }),
-            index,
-            summary,
+            batches: BlockEnd { index, summary }.after(Batches { shredder, sorted, next: 0 }),
             parquet,
         }])
     }

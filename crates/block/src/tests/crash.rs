@@ -7,6 +7,7 @@ use std::time::Duration;
 use blob::sim::SimStore;
 use disk::LogOptions;
 use disk::sim::{Dice, SimFiles};
+use model::TenantId;
 use tokio_util::sync::CancellationToken;
 
 use super::kv::*;
@@ -66,6 +67,9 @@ async fn live(files: &SimFiles, bucket: &SimStore, dice: &mut Dice, known: &mut 
         if dice.below(10) == 0 {
             let _ = store.flush().await;
         }
+        if dice.below(4) == 0 {
+            merge_some(&store, &tenant(TENANTS[dice.below(3) as usize])).await;
+        }
         if answers.iter().all(|ok| !ok) && files.crashed() {
             break;
         }
@@ -73,6 +77,16 @@ async fn live(files: &SimFiles, bucket: &SimStore, dice: &mut Dice, known: &mut 
     // The power goes: nothing is told to stop.
     running.abort();
     let _ = running.await;
+}
+
+/// Merges what a compactor would, or gives up as one does.
+async fn merge_some(store: &Store<Kv>, tenant: &TenantId) {
+    let tiers = Tiers { target_bytes: 1 << 14, fan_in: 2, ..Tiers::default() };
+    let manifest = store.snapshot(tenant).manifest;
+    let Some(range) = pick(&manifest.blocks, &tiers, |_| false) else { return };
+    if store.compact(tenant, &manifest.blocks[range], Arc::new(i64::MIN)).await.is_err() {
+        let _ = store.refresh(tenant).await;
+    }
 }
 
 async fn check(store: &Store<Kv>, known: &Known, seed: u64) {
@@ -114,6 +128,7 @@ async fn lives(seed: u64) {
         let running = tokio::spawn(tasks.run(cancel.clone()));
         if dice.below(2) == 0 {
             store.flush().await.unwrap();
+            merge_some(&store, &tenant(TENANTS[dice.below(3) as usize])).await;
         }
         check(&store, &known, seed).await;
         cancel.cancel();

@@ -7,6 +7,8 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
 use model::{TenantId, Timestamp};
 use parking_lot::Mutex;
 
@@ -68,6 +70,40 @@ impl Head for KvHead {
     }
 }
 
+/// Keys below stay away.
+pub(super) type KeepFrom = i64;
+
+impl Compact for Kv {
+    type Keep = KeepFrom;
+
+    fn merge(
+        &self,
+        blocks: Vec<Arc<OpenBlock<Self>>>,
+        keep: Arc<KeepFrom>,
+    ) -> BoxStream<'static, Result<SealedBlock, MergeError>> {
+        let read = async move {
+            let mut rows = Vec::new();
+            for block in blocks {
+                for batch in block.read(&["key", "value"], &block.all_rows()).await? {
+                    let values = batch.column(1).as_string::<i32>().iter();
+                    let keys = batch.column(0).as_primitive::<Int64Type>().values().iter();
+                    rows.extend(keys.zip(values).map(|(k, v)| (*k, v.unwrap_or_default().to_owned())));
+                }
+            }
+            rows.retain(|r| r.0 >= *keep);
+            rows.sort();
+            Ok::<_, MergeError>(rows)
+        };
+        // Two blocks of many rows: a merge may make several.
+        let cut = |rows: Vec<(i64, String)>| {
+            let half = if rows.len() > 50 { rows.len() / 2 } else { rows.len() };
+            let parts: Vec<_> = rows.chunks(half.max(1)).map(<[_]>::to_vec).collect();
+            stream::iter(parts).map(|rows| Ok(sealed(rows, ColumnSettings::default())))
+        };
+        stream::once(read).map_ok(cut).try_flatten().boxed()
+    }
+}
+
 pub(super) fn sealed(rows: Vec<(i64, String)>, parquet: ColumnSettings) -> SealedBlock {
     let schema = Arc::new(Schema::new(vec![
         Field::new("key", DataType::Int64, false),
@@ -88,7 +124,7 @@ pub(super) fn sealed(rows: Vec<(i64, String)>, parquet: ColumnSettings) -> Seale
         let values = StringArray::from_iter(rows.iter().map(|r| (!r.1.is_empty()).then_some(&r.1)));
         Ok(RecordBatch::try_new(Arc::clone(&made), vec![Arc::new(keys), Arc::new(values)])?)
     });
-    SealedBlock { schema, batches: Box::new(batches), index, summary, parquet }
+    SealedBlock { schema, batches: BlockEnd { index, summary }.after(batches), parquet }
 }
 
 pub(super) fn body(rows: &[(i64, String)]) -> Bytes {

@@ -1,5 +1,6 @@
 //! The engine with a small signal of its own: key/value rows.
 
+mod compact;
 mod crash;
 mod ingest_logs;
 mod kv;

@@ -16,14 +16,14 @@ use super::kv::*;
 use crate::layout::Layout;
 use crate::*;
 
-struct Running {
-    store: Arc<Store<Kv>>,
+pub(super) struct Running {
+    pub(super) store: Arc<Store<Kv>>,
     cancel: CancellationToken,
     tasks: JoinHandle<()>,
 }
 
 impl Running {
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.cancel.cancel();
         self.tasks.await.unwrap();
         let closed = append(&self.store, &tenant("a"), &[0]).await;
@@ -32,7 +32,7 @@ impl Running {
     }
 }
 
-async fn start(dir: &Path, blob: Blob, options: StoreOptions) -> Running {
+pub(super) async fn start(dir: &Path, blob: Blob, options: StoreOptions) -> Running {
     let (log, recovered) = DiskIngestLog::open(dir.join("wal"), LogOptions { segment_bytes: 4096 }).unwrap();
     run(Store::open(Kv, options, blob, log, recovered).await.unwrap())
 }
@@ -43,7 +43,7 @@ fn run((store, tasks): (Arc<Store<Kv>>, StoreTasks<Kv>)) -> Running {
     Running { store, cancel, tasks }
 }
 
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     for _ in 0..2000 {
         if done().await {
             return;
@@ -326,7 +326,7 @@ async fn concurrent_commits_all_count_once() {
                 let mut known = Arc::<Manifest>::default();
                 for n in 1..=5 {
                     let covered = Some((writer.clone(), n));
-                    let change = Change { added: vec![added(n)], removed: vec![], covered };
+                    let change = Change { added: vec![added(n)], covered, ..Change::default() };
                     known = loop {
                         match manifests.commit(&known, &change).await {
                             Ok(manifest) => break manifest,
@@ -361,7 +361,8 @@ async fn manifest_versions() {
     assert_eq!(manifests.load().await.unwrap(), second);
     let third = manifests.commit(&second, &change(3)).await.unwrap();
     // A removal moves a block to the removed ones; twice it cannot be removed.
-    let remove = Change { added: vec![added(4)], removed: vec![first.blocks[0].id], covered: None };
+    let removed = vec![first.blocks[0].id];
+    let remove = Change { added: vec![added(4)], removed, ..Change::default() };
     let fourth = manifests.commit(&third, &remove).await.unwrap();
     assert_eq!((fourth.blocks.len(), fourth.removed[0].id), (3, first.blocks[0].id));
     let again = Change { removed: remove.removed.clone(), ..Change::default() };
