@@ -10,7 +10,12 @@ use serde::{Deserialize, Serialize};
 use service::ServerConfig;
 use service::config::{ByteSize, Duration, Logging, Problems, Secret, Unneeded};
 
+use crate::bucket::{SchemaConfig, ThanosConfig};
+use crate::compact::CompactorConfig;
 use crate::limits::Limits;
+use crate::patterns::PatternConfig;
+use crate::ruler::config::{RulerConfig, RulerStorage};
+use crate::runtime_config::RuntimeConfigFile;
 
 /// The root of the file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +40,18 @@ pub struct Config {
     pub distributor: DistributorConfig,
     /// Queries.
     pub querier: QuerierConfig,
+    /// Merging, retention and deletes.
+    pub compactor: CompactorConfig,
+    /// Rules.
+    pub ruler: RulerConfig,
+    /// Where rules are, by newer names.
+    pub ruler_storage: RulerStorage,
+    /// Log patterns.
+    pub pattern_ingester: PatternConfig,
+    /// Limits of single tenants, from a file that is read again when it changes.
+    pub runtime_config: RuntimeConfigFile,
+    /// Of Loki's schemas the store that the last one names.
+    pub schema_config: SchemaConfig,
 }
 
 /// Loki's `common`.
@@ -61,6 +78,10 @@ pub struct StorageConfig {
     pub gcs: Option<Gcs>,
     /// Azure Blob Storage.
     pub azure: Option<Azure>,
+    /// Use `object_store` instead of the keys above.
+    pub use_thanos_objstore: bool,
+    /// The stores by the names of their newer form.
+    pub object_store: ThanosConfig,
 }
 
 /// A local folder. With Loki's own folders named, ours is `timberline` in them.
@@ -71,6 +92,8 @@ pub struct FilesystemConfig {
     pub directory: String,
     /// The folder, in `common.storage`.
     pub chunks_directory: String,
+    /// Rules in files, in `common.storage`.
+    pub rules_directory: String,
 }
 
 /// Loki's S3 keys.
@@ -150,11 +173,25 @@ pub struct DistributorConfig {
 }
 
 /// Loki's `querier`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QuerierConfig {
     /// Parts of queries evaluated at the same time; 0 for the number of cores. (Loki: 4)
     pub max_concurrent: usize,
+    /// Whether `X-Scope-OrgID` may name several tenants, with `|` between them.
+    pub multi_tenant_queries_enabled: bool,
+    /// After this long a live tail is ended.
+    pub tail_max_duration: Duration,
+}
+
+impl Default for QuerierConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrent: 0,
+            multi_tenant_queries_enabled: false,
+            tail_max_duration: Duration::from_secs(3600),
+        }
+    }
 }
 
 impl Default for Config {
@@ -169,6 +206,12 @@ impl Default for Config {
             ingester: IngesterConfig::default(),
             distributor: DistributorConfig::default(),
             querier: QuerierConfig::default(),
+            compactor: CompactorConfig::default(),
+            ruler: RulerConfig::default(),
+            ruler_storage: RulerStorage::default(),
+            pattern_ingester: PatternConfig::default(),
+            runtime_config: RuntimeConfigFile::default(),
+            schema_config: SchemaConfig::default(),
         }
     }
 }
@@ -178,8 +221,8 @@ impl Default for IngesterConfig {
         Self {
             wal: WalConfig::default(),
             max_chunk_age: Duration::from_secs(2 * 3600),
-            head_max_size: ByteSize::mib(64),
-            unflushed_max_size: ByteSize::mib(256),
+            head_max_size: ByteSize::mib(32),
+            unflushed_max_size: ByteSize::mib(96),
         }
     }
 }
@@ -195,6 +238,9 @@ impl service::config::Config for Config {
         Unneeded::new(UNNEEDED)
             .with("server", ServerConfig::unneeded())
             .with("limits_config", Limits::unneeded())
+            .with("compactor", CompactorConfig::unneeded())
+            .with("ruler", RulerConfig::unneeded())
+            .with("ruler_storage", crate::ruler::config::storage_unneeded())
             .with("common.storage", StorageConfig::unneeded())
             .with("storage_config", StorageConfig::unneeded())
     }
@@ -202,8 +248,13 @@ impl service::config::Config for Config {
     fn check(&self, problems: &mut Problems) {
         self.server.check("server", problems);
         self.limits_config.check("limits_config", problems);
+        self.compactor.check("compactor", problems);
+        self.ruler.check("ruler", problems);
         self.common.storage.check("common.storage", problems);
         self.storage_config.check("storage_config", problems);
+        let buckets =
+            [&self.common.storage, &self.storage_config].into_iter().filter_map(StorageConfig::blob);
+        self.schema_config.check(&buckets.collect::<Vec<_>>(), problems);
         for (key, size) in [
             ("head_max_size", self.ingester.head_max_size),
             ("unflushed_max_size", self.ingester.unflushed_max_size),
@@ -212,8 +263,9 @@ impl service::config::Config for Config {
                 problems.add(format!("ingester.{key}"), "must be at least 1MB");
             }
         }
-        if !self.limits_config.retention_period.is_zero() {
-            problems.warn("limits_config.retention_period: not built yet, nothing is deleted");
+        if !self.limits_config.retention_period.is_zero() && !self.compactor.retention_enabled {
+            problems
+                .warn("limits_config.retention_period: has no effect without compactor.retention_enabled");
         }
         if self.ingester.unflushed_max_size < self.ingester.head_max_size {
             problems.add("ingester.unflushed_max_size", "must not be less than ingester.head_max_size");
@@ -237,9 +289,35 @@ impl Config {
         }
         let folders =
             [&self.common.storage, &self.storage_config].into_iter().filter_map(|s| s.filesystem.as_ref());
-        match folders.map(FilesystemConfig::dir).find(|dir| !dir.is_empty()) {
+        let thanos =
+            [&self.common.storage, &self.storage_config].into_iter().filter(|s| s.use_thanos_objstore);
+        let thanos = thanos.map(|storage| storage.object_store.filesystem.dir.as_str());
+        match folders.map(FilesystemConfig::dir).chain(thanos).find(|dir| !dir.is_empty()) {
             Some(dir) => Path::new(dir).join("timberline"),
             None => PathBuf::from("data/logs"),
+        }
+    }
+
+    /// Folders with rules in files; whether rules come from nowhere else.
+    pub fn rule_files(&self) -> (Vec<String>, bool) {
+        let (old, new) = (&self.ruler.storage, &self.ruler_storage);
+        let only = old.kind == "local" || new.backend == "local";
+        let named = [&old.local.directory, &new.local.directory].into_iter();
+        let common =
+            [&self.common.storage, &self.storage_config].into_iter().filter_map(|s| s.filesystem.as_ref());
+        let mut folders: Vec<String> = named.filter(|_| only).cloned().collect();
+        if !only {
+            folders.extend(common.map(|filesystem| filesystem.rules_directory.clone()));
+        }
+        folders.retain(|folder| !folder.is_empty());
+        (folders, only)
+    }
+
+    /// The folder of recorded samples.
+    pub fn ruler_wal_dir(&self) -> PathBuf {
+        match self.ruler.wal.dir.as_str() {
+            "" => self.data_dir().join("ruler-wal"),
+            dir => PathBuf::from(dir).join("timberline"),
         }
     }
 
@@ -254,6 +332,9 @@ impl Config {
     /// The bucket.
     pub fn blob(&self) -> BlobConfig {
         let local = || BlobConfig::Local(LocalConfig { dir: self.data_dir().join("blocks") });
+        if self.schema_config.object_store() == Some("filesystem") {
+            return local();
+        }
         self.common.storage.blob().or_else(|| self.storage_config.blob()).unwrap_or_else(local)
     }
 
@@ -263,6 +344,7 @@ impl Config {
             head_max_bytes: self.ingester.head_max_size.as_usize(),
             head_max_age: self.ingester.max_chunk_age.get(),
             max_unflushed_bytes: self.ingester.unflushed_max_size.as_usize(),
+            removed_grace: self.compactor.retention_delete_delay.get(),
             ..StoreOptions::default()
         }
     }
@@ -276,10 +358,11 @@ impl FilesystemConfig {
 
 impl StorageConfig {
     fn unneeded() -> Unneeded {
-        Unneeded::new(STORAGE_UNNEEDED)
+        Unneeded::new(STORAGE_UNNEEDED).with("object_store", ThanosConfig::unneeded())
     }
 
     fn check(&self, path: &str, problems: &mut Problems) {
+        self.object_store.check(&format!("{path}.object_store"), problems);
         for (key, s3) in [("s3", &self.s3), ("aws", &self.aws)] {
             let Some(s3) = s3 else { continue };
             if let Err(problem) = s3.blob() {
@@ -290,6 +373,9 @@ impl StorageConfig {
 
     /// The bucket that is configured here, if one is.
     fn blob(&self) -> Option<BlobConfig> {
+        if self.use_thanos_objstore {
+            return self.object_store.blob();
+        }
         if let Some(s3) = self.s3.as_ref().or(self.aws.as_ref()) {
             return s3.blob().ok();
         }
@@ -364,20 +450,15 @@ const UNNEEDED: &[&str] = &[
     "frontend_worker",
     "query_range",
     "query_engine",
-    "ruler",
-    "ruler_storage",
     "ingester_client",
     "ingester_rf1",
     "block_builder",
     "block_scheduler",
-    "pattern_ingester",
     "index_gateway",
     "bloom_build",
     "bloom_compactor",
     "bloom_gateway",
     "chunk_store_config",
-    "schema_config",
-    "compactor",
     "compactor_grpc_client",
     "compactor_client",
     "limits_fields",
@@ -387,7 +468,6 @@ const UNNEEDED: &[&str] = &[
     "kafka_config",
     "dataobj",
     "dataobj_explorer",
-    "runtime_config",
     "overrides_exporter",
     "operational_config",
     "tenant_limits",
@@ -427,9 +507,7 @@ const UNNEEDED: &[&str] = &[
     "storage_config.max_parallel_get_chunk",
     "storage_config.named_stores",
     "storage_config.object_prefix",
-    "storage_config.object_store",
     "storage_config.tsdb_shipper",
-    "storage_config.use_thanos_objstore",
     "distributor.ring",
     "distributor.ha_tracker",
     "distributor.push_worker_count",
@@ -467,11 +545,34 @@ const UNNEEDED: &[&str] = &[
     "ingester.wal.checkpoint_duration",
     "ingester.wal.flush_on_shutdown",
     "ingester.wal.replay_memory_ceiling",
-    "querier.tail_max_duration",
     "querier.extra_query_delay",
     "querier.query_ingesters_within",
     "querier.engine",
-    "querier.multi_tenant_queries_enabled",
+    "querier.engine_v2",
+    "querier.max_look_back_period",
+    "querier.per_request_limits_enabled",
+    "querier.query_ingester_only",
+    "querier.query_partition_ingesters",
+    "querier.query_store_only",
+    "pattern_ingester.lifecycler",
+    "pattern_ingester.client_config",
+    "pattern_ingester.concurrent_flushes",
+    "pattern_ingester.flush_check_period",
+    "pattern_ingester.max_eviction_ratio",
+    "pattern_ingester.metric_aggregation",
+    "pattern_ingester.pattern_persistence",
+    "pattern_ingester.tee_config",
+    "pattern_ingester.connection_timeout",
+    "pattern_ingester.max_allowed_line_length",
+    "pattern_ingester.max_chunk_age",
+    "pattern_ingester.chunk_samples",
+    "pattern_ingester.volume_threshold",
+    "schema_config.configs.*.from",
+    "schema_config.configs.*.store",
+    "schema_config.configs.*.schema",
+    "schema_config.configs.*.index",
+    "schema_config.configs.*.chunks",
+    "schema_config.configs.*.row_shards",
 ];
 
 /// Loki's storage keys that mean nothing here.
@@ -480,8 +581,6 @@ const STORAGE_UNNEEDED: &[&str] = &[
     "cos",
     "swift",
     "alibabacloud",
-    "object_store",
-    "filesystem.rules_directory",
     "s3.sse",
     "s3.sse_encryption",
     "s3.signature_version",

@@ -1,15 +1,76 @@
 //! Loki's `limits_config`: what a tenant may send and ask.
 //!
 //! Names and meanings are Loki's. Defaults are Loki's too, except where a log store that keeps every acknowledged line needs no such
-//! limit: rates (0 = unlimited here) and the refusal of old samples (off here).
+//! limit: rates (0 = unlimited here) and the refusal of old samples (off here). Nothing in here is secret: the limits of a tenant are
+//! made by laying what the overrides file says over the printed defaults.
 
+use model::Timestamp;
+use model::regex::Regex;
 use serde::{Deserialize, Serialize};
 use service::config::{ByteSize, Duration, Problems, Unneeded};
 
+use crate::ingest::level::LevelFields;
 use crate::ingest::names::SERVICE_LABELS;
 use crate::ingest::otlp::OtlpConfig;
+use crate::ruler::config::AlertmanagerConfig;
 
-/// Limits of every tenant.
+/// What becomes of delete requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeletionMode {
+    /// Refused.
+    Disabled,
+    /// Hides the lines from queries.
+    FilterOnly,
+    /// Hides the lines, and removes them when blocks are rewritten.
+    #[default]
+    FilterAndDelete,
+}
+
+/// How long the entries of some streams are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RetentionStream {
+    /// Which streams, such as `{namespace="dev"}`.
+    pub selector: String,
+    /// Of several rules that fit a stream the highest holds.
+    pub priority: i32,
+    /// How long their entries are kept.
+    pub period: Duration,
+}
+
+/// Queries that are refused: those with this text, this hash, or that match this expression.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockedQuery {
+    /// The query's text; with `regex` an expression over all of it. Empty for every query.
+    pub pattern: String,
+    /// Whether `pattern` is a regular expression.
+    pub regex: bool,
+    /// 32-bit FNV-1 hash of the text, as Loki logs it; 0 for none.
+    pub hash: u32,
+    /// `metric`, `filter` (lines are filtered) or `limited` (they are not); none for all.
+    pub types: Vec<String>,
+}
+
+/// Texts with commas between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommaList(String);
+
+impl From<&str> for CommaList {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl CommaList {
+    /// The texts, without blanks around them and without empty ones.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split(',').map(str::trim).filter(|text| !text.is_empty())
+    }
+}
+
+/// Limits of a tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
@@ -29,6 +90,8 @@ pub struct Limits {
     pub max_line_size: ByteSize,
     /// Cut longer lines instead of refusing them.
     pub max_line_size_truncate: bool,
+    /// Put behind a line that was cut; counts towards its size.
+    pub max_line_size_truncate_identifier: String,
     /// Most labels of a stream, `service_name` not counted.
     pub max_label_names_per_series: usize,
     /// Longest label name in bytes.
@@ -53,10 +116,24 @@ pub struct Limits {
     pub discover_service_name: Vec<String>,
     /// Whether entries get `detected_level`.
     pub discover_log_levels: bool,
+    /// Names of labels, metadata and members of lines that tell an entry's level, the most telling first.
+    pub log_level_fields: LevelFields,
+    /// How deep the members of a JSON line are searched for a level; 0 for no limit.
+    pub log_level_from_json_max_depth: usize,
     /// Labels that every stream must have.
     pub enforced_labels: Vec<String>,
     /// How OTLP attributes are mapped.
     pub otlp_config: OtlpConfig,
+    /// Pushes are refused until this time, as RFC 3339; empty to take them.
+    pub block_ingestion_until: String,
+    /// The status of that refusal; with 200 the data is dropped in silence.
+    pub block_ingestion_status_code: u16,
+    /// JSON members whose text patterns are found in.
+    pub pattern_ingester_tokenizable_json_fields_default: CommaList,
+    /// Members beside those.
+    pub pattern_ingester_tokenizable_json_fields_append: CommaList,
+    /// Members that are not, though they stand in the other lists.
+    pub pattern_ingester_tokenizable_json_fields_delete: CommaList,
 
     /// Most entries of an answer; 0 for no limit.
     pub max_entries_limit_per_query: usize,
@@ -68,6 +145,10 @@ pub struct Limits {
     pub max_query_range: Duration,
     /// Most series of an answer.
     pub max_query_series: usize,
+    /// Most matchers of a query's selectors.
+    pub max_streams_matchers_per_query: usize,
+    /// Most tails of the tenant at a time; 0 for no limit.
+    pub max_concurrent_tail_requests: usize,
     /// Longest time of a query.
     pub query_timeout: Duration,
     /// Most bytes of lines that a query may read; 0 for no limit.
@@ -76,12 +157,33 @@ pub struct Limits {
     pub required_labels: Vec<String>,
     /// How many labels every selector must name.
     pub minimum_labels_number: usize,
+    /// Queries that are refused.
+    pub blocked_queries: Vec<BlockedQuery>,
     /// Whether the volume endpoints answer.
     pub volume_enabled: bool,
     /// Most series of a volume answer.
     pub volume_max_series: usize,
     /// How long entries are kept; 0 for ever. Applied by the compactor.
     pub retention_period: Duration,
+    /// How long entries of some streams are kept instead.
+    pub retention_stream: Vec<RetentionStream>,
+    /// What becomes of delete requests.
+    pub deletion_mode: DeletionMode,
+    /// Most rules of a group; 0 for no limit.
+    pub ruler_max_rules_per_rule_group: usize,
+    /// Most groups of rules; 0 for no limit.
+    pub ruler_max_rule_groups_per_tenant: usize,
+    /// How far behind now rules look whose group does not say so.
+    pub ruler_evaluation_delay_duration: Duration,
+    /// Keeps what rules record from being sent.
+    pub ruler_remote_write_disabled: bool,
+    /// Alertmanagers instead of the ruler's own.
+    pub ruler_alertmanager_config: Option<AlertmanagerConfig>,
+
+    /// Files with limits of single tenants, comma separated; `runtime_config.file` is the same by a newer name.
+    pub per_tenant_override_config: String,
+    /// How often those are looked at.
+    pub per_tenant_override_period: Duration,
 }
 
 impl Default for Limits {
@@ -96,6 +198,7 @@ impl Default for Limits {
             max_streams_per_user: 0,
             max_line_size: ByteSize::kib(256),
             max_line_size_truncate: false,
+            max_line_size_truncate_identifier: String::new(),
             max_label_names_per_series: 15,
             max_label_name_length: 1024,
             max_label_value_length: 2048,
@@ -108,20 +211,41 @@ impl Default for Limits {
             increment_duplicate_timestamp: false,
             discover_service_name: SERVICE_LABELS.iter().map(|name| (*name).to_owned()).collect(),
             discover_log_levels: true,
+            log_level_fields: LevelFields::default(),
+            log_level_from_json_max_depth: 2,
             enforced_labels: Vec::new(),
             otlp_config: OtlpConfig::default(),
+            block_ingestion_until: String::new(),
+            block_ingestion_status_code: 260,
+            pattern_ingester_tokenizable_json_fields_default: CommaList::from(
+                "log,message,msg,msg_,_msg,content",
+            ),
+            pattern_ingester_tokenizable_json_fields_append: CommaList::default(),
+            pattern_ingester_tokenizable_json_fields_delete: CommaList::default(),
             max_entries_limit_per_query: 5000,
             max_query_length: Duration::from_secs(721 * 3600),
             max_query_lookback: Duration::default(),
             max_query_range: Duration::default(),
             max_query_series: 500,
+            max_streams_matchers_per_query: 1000,
+            max_concurrent_tail_requests: 10,
             query_timeout: Duration::from_secs(60),
             max_query_bytes_read: ByteSize(0),
             required_labels: Vec::new(),
             minimum_labels_number: 0,
+            blocked_queries: Vec::new(),
             volume_enabled: true,
             volume_max_series: 1000,
             retention_period: Duration::default(),
+            retention_stream: Vec::new(),
+            deletion_mode: DeletionMode::default(),
+            ruler_max_rules_per_rule_group: 0,
+            ruler_max_rule_groups_per_tenant: 0,
+            ruler_evaluation_delay_duration: Duration::default(),
+            ruler_remote_write_disabled: false,
+            ruler_alertmanager_config: None,
+            per_tenant_override_config: String::new(),
+            per_tenant_override_period: Duration::from_secs(10),
         }
     }
 }
@@ -131,9 +255,6 @@ impl Limits {
     pub fn unneeded() -> Unneeded {
         Unneeded::new(&[
             "ingestion_rate_strategy",
-            "max_line_size_truncate_identifier",
-            "log_level_fields",
-            "log_level_from_json_max_depth",
             "unordered_writes",
             "max_chunks_per_query",
             "max_query_parallelism",
@@ -142,9 +263,6 @@ impl Limits {
             "tsdb_sharding_strategy",
             "tsdb_precompute_chunks",
             "cardinality_limit",
-            "max_streams_matchers_per_query",
-            "max_concurrent_tail_requests",
-            "tail_max_duration",
             "max_cache_freshness_per_query",
             "max_metadata_cache_freshness",
             "max_stats_cache_freshness",
@@ -159,15 +277,17 @@ impl Limits {
             "split_ingester_queries_by_interval",
             "min_sharding_lookback",
             "max_querier_bytes_read",
-            "ruler_alertmanager_config",
+            "ruler_alertmanager_config.enable_alertmanager_discovery",
+            "ruler_alertmanager_config.alertmanager_refresh_interval",
+            "ruler_alertmanager_config.notification_queue_capacity",
+            "ruler_alertmanager_config.notification_timeout",
+            "ruler_alertmanager_config.alertmanager_client.tls_server_name",
+            "ruler_alertmanager_config.alertmanager_client.tls_cipher_suites",
+            "ruler_alertmanager_config.alertmanager_client.tls_min_version",
             "ruler_enable_wal_replay",
-            "ruler_evaluation_delay_duration",
-            "ruler_max_rule_groups_per_tenant",
-            "ruler_max_rules_per_rule_group",
             "ruler_remote_evaluation_max_response_size",
             "ruler_remote_evaluation_timeout",
             "ruler_remote_write_config",
-            "ruler_remote_write_disabled",
             "ruler_remote_write_headers",
             "ruler_remote_write_queue_batch_send_deadline",
             "ruler_remote_write_queue_capacity",
@@ -182,18 +302,11 @@ impl Limits {
             "ruler_remote_write_timeout",
             "ruler_remote_write_url",
             "ruler_tenant_shard_size",
-            "deletion_mode",
-            "retention_stream",
-            "per_tenant_override_config",
-            "per_tenant_override_period",
             "allow_deletes",
             "shard_streams",
-            "blocked_queries",
             "policy_stream_mapping",
             "policy_override_limits",
             "policy_enforced_labels",
-            "block_ingestion_until",
-            "block_ingestion_status_code",
             "block_ingestion_policy_until",
             "block_scope_ingestion_until",
             "index_gateway_shard_size",
@@ -213,9 +326,6 @@ impl Limits {
             "bloom_split_series_keyspace_by",
             "bloom_build_task_target_series_chunk_size",
             "volume_max_series_per_query",
-            "pattern_ingester_tokenizable_json_fields_default",
-            "pattern_ingester_tokenizable_json_fields_append",
-            "pattern_ingester_tokenizable_json_fields_delete",
             "pattern_persistence_enabled",
             "pattern_rate_threshold",
             "persistence_granularity",
@@ -252,10 +362,53 @@ impl Limits {
                 problems.add(format!("{path}.{key}"), format!("must be a number of MiB, not {value}"));
             }
         }
+        if !self.block_ingestion_until.is_empty() && self.blocked_until().is_none() {
+            let text =
+                format!("`{}` is no time: write it like 2026-01-31T12:00:00Z", self.block_ingestion_until);
+            problems.add(format!("{path}.block_ingestion_until"), text);
+        }
+        if http::StatusCode::from_u16(self.block_ingestion_status_code).is_err() {
+            problems.add(format!("{path}.block_ingestion_status_code"), "must be a status from 100 to 999");
+        }
+        for (i, blocked) in self.blocked_queries.iter().enumerate() {
+            if blocked.regex
+                && let Err(error) = Regex::anchored(&blocked.pattern)
+            {
+                problems.add(format!("{path}.blocked_queries[{i}].pattern"), error.to_string());
+            }
+        }
+        for (i, rule) in self.retention_stream.iter().enumerate() {
+            let selector = logql::parse(&rule.selector);
+            if !matches!(&selector, Ok(logql::Expr::Log(log)) if log.stages.is_empty()) {
+                let text = format!("`{}` is no selector: write it like {{namespace=\"dev\"}}", rule.selector);
+                problems.add(format!("{path}.retention_stream[{i}].selector"), text);
+            }
+        }
         if self.query_timeout.is_zero() {
             problems.add(format!("{path}.query_timeout"), "must not be 0: no query could end in time");
         }
         self.otlp_config.check(&format!("{path}.otlp_config"), problems);
+        if let Some(config) = &self.ruler_alertmanager_config {
+            config.check(&format!("{path}.ruler_alertmanager_config"), problems);
+        }
+    }
+
+    /// Until when pushes are refused.
+    pub fn blocked_until(&self) -> Option<Timestamp> {
+        let until: jiff::Timestamp = self.block_ingestion_until.parse().ok()?;
+        i64::try_from(until.as_nanosecond()).ok().map(Timestamp)
+    }
+
+    /// JSON members whose text patterns are found in.
+    pub fn pattern_fields(&self) -> Vec<String> {
+        let own = &self.pattern_ingester_tokenizable_json_fields_default;
+        let more = &self.pattern_ingester_tokenizable_json_fields_append;
+        let fewer = &self.pattern_ingester_tokenizable_json_fields_delete;
+        own.iter()
+            .chain(more.iter())
+            .filter(|field| !fewer.iter().any(|f| f == *field))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The most active streams, if there is a limit.

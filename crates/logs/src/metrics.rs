@@ -1,10 +1,18 @@
 //! The metrics that dashboards of Loki know.
 
+use std::sync::Arc;
+
 use model::TenantId;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use service::Metrics;
+
+use crate::ingest::Ingest;
+use crate::patterns::Patterns;
 
 /// Labels of the counters of accepted data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -17,6 +25,35 @@ struct OfTenant {
 struct Discarded {
     reason: &'static str,
     tenant: String,
+}
+
+/// Figures of tails and patterns, read at each scrape.
+pub(crate) struct LiveMetrics {
+    /// Knows the tails.
+    pub(crate) ingest: Arc<Ingest>,
+    /// The patterns, unless they are switched off.
+    pub(crate) patterns: Option<Arc<Patterns>>,
+}
+
+impl std::fmt::Debug for LiveMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LiveMetrics")
+    }
+}
+
+impl Collector for LiveMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let bytes = self.patterns.as_ref().map_or(0, |patterns| patterns.bytes());
+        let gauges: [(&str, &str, usize); 2] = [
+            ("loki_querier_tail_active", "Live tails", self.ingest.tails().count()),
+            ("loki_pattern_ingester_memory_bytes", "Memory of log patterns", bytes),
+        ];
+        for (name, help, value) in gauges {
+            let value = ConstGauge::new(value as f64);
+            value.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// Counters of the distributor.

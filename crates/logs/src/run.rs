@@ -19,11 +19,17 @@ use service::{BuildInfo, CancellationToken, Cli, Failure, Metrics, Phase, Proces
 use wire::loki::PushRequest;
 use wire::otlp::Format;
 
-use crate::api::{self, App, INTERFACE_VERSION, NO_AUTH_TENANT};
+use crate::api::{self, App, Control, INTERFACE_VERSION, NO_AUTH_TENANT};
+use crate::compact::{Compactor, CompactorMetrics, Retentions};
 use crate::config::Config;
+use crate::deletes::Deletes;
 use crate::ingest::Ingest;
-use crate::metrics::IngestMetrics;
+use crate::metrics::{IngestMetrics, LiveMetrics};
+use crate::overrides::Overrides;
+use crate::patterns::Patterns;
 use crate::query::run::Querier;
+use crate::ruler::{Places, Ruler};
+use crate::runtime_config::RuntimeConfig;
 use crate::store::signal::LogsSignal;
 
 /// Size of a segment of the ingest log.
@@ -34,6 +40,8 @@ pub struct Logs {
     config: Arc<Config>,
     handle: LogsHandle,
     tasks: StoreTasks<LogsSignal>,
+    compactor: Compactor,
+    runtime_config: RuntimeConfig,
 }
 
 /// A hand on the service for others in the same process. Cheap to clone.
@@ -59,6 +67,11 @@ impl LogsHandle {
         self.app.store.flush().await.map_err(|e| Failure::unavailable(e.to_string(), None))
     }
 
+    /// How many live tails there are.
+    pub fn tails(&self) -> usize {
+        self.app.ingest.tails().count()
+    }
+
     /// The tenant of data that names none.
     pub fn default_tenant() -> TenantId {
         TenantId::parse(NO_AUTH_TENANT).expect("a plain word is a tenant id")
@@ -78,24 +91,54 @@ impl Logs {
         std::fs::create_dir_all(&wal).with_context(|| format!("cannot make the folder {}", wal.display()))?;
         let (log, recovered) = DiskIngestLog::open(&wal, LogOptions { segment_bytes: SEGMENT_BYTES })
             .with_context(|| format!("cannot open the ingest log in {}", wal.display()))?;
-        let (store, tasks) = Store::open(LogsSignal, config.store_options(), blob, log, recovered).await?;
+        let (store, tasks) =
+            Store::open(LogsSignal, config.store_options(), blob.clone(), log, recovered).await?;
         let metrics = metrics.prefixed("loki");
         metrics.collect(StoreMetrics { store: store.clone() });
-        let limits = Arc::new(config.limits_config.clone());
+        let limits = Overrides::fixed(config.limits_config.clone());
+        let mut runtime_config = RuntimeConfig::new(&config, limits.clone(), &metrics);
+        runtime_config.load().await?;
+        let patterns =
+            config.pattern_ingester.enabled.then(|| Arc::new(Patterns::new(config.pattern_ingester.clone())));
+        let compacting = CompactorMetrics::register(&metrics);
+        let deletes = Deletes::new(store.clone(), limits.clone(), &config.compactor, compacting.clone());
+        let deletes = Arc::new(deletes);
+        let retentions = Retentions::new(limits.clone(), config.compactor.retention_enabled);
+        let compactor = Compactor::new(
+            store.clone(),
+            retentions.clone(),
+            deletes.clone(),
+            config.compactor.clone(),
+            compacting,
+        );
         let max_body = config.distributor.max_decompressed_size.as_usize();
-        let ingest =
-            Arc::new(Ingest::new(store.clone(), limits.clone(), IngestMetrics::register(&metrics), max_body));
+        let ingest = Ingest::new(store.clone(), limits.clone(), IngestMetrics::register(&metrics), max_body);
+        let ingest = Arc::new(ingest.with_patterns(patterns.clone()));
+        metrics.collect(LiveMetrics { ingest: ingest.clone(), patterns: patterns.clone() });
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let parallel = if config.querier.max_concurrent == 0 { cores } else { config.querier.max_concurrent };
+        let (files, files_only) = config.rule_files();
+        let places = Places { files: &files, files_only, wal: &config.ruler_wal_dir() };
+        // Rules have permits of their own, so that neither they nor people's queries wait for the others.
+        let querier = || Querier::new(store.clone(), parallel).hiding(deletes.clone(), retentions.clone());
+        let ruler = Ruler::open(&config.ruler, &places, blob, Arc::new(querier()), limits.clone(), &metrics)
+            .context("cannot open the ruler")?;
         let app = App {
+            ruler: Arc::new(ruler),
             ingest,
-            querier: Querier::new(store.clone(), parallel),
+            querier: querier(),
             store,
+            deletes,
             limits,
             auth_enabled: config.auth_enabled.unwrap_or(false),
             max_body: config.distributor.max_recv_msg_size.as_usize(),
+            patterns,
+            multi_tenant_queries: config.querier.multi_tenant_queries_enabled,
+            tail_max_duration: config.querier.tail_max_duration.get(),
+            control: Control::default(),
         };
-        Ok(Self { config: Arc::new(config), handle: LogsHandle { app: Arc::new(app) }, tasks })
+        let handle = LogsHandle { app: Arc::new(app) };
+        Ok(Self { config: Arc::new(config), handle, tasks, compactor, runtime_config })
     }
 
     /// A handle for use in the same process.
@@ -105,13 +148,21 @@ impl Logs {
 
     /// The work behind the store, for those who run it themselves; see [`Logs::register`].
     pub fn into_tasks(self) -> impl FnOnce(CancellationToken) -> BoxFuture<'static, ()> {
-        move |cancel| Box::pin(self.tasks.run(cancel))
+        let ruler = self.handle.app.ruler.clone();
+        move |cancel| {
+            Box::pin(async move {
+                let overrides = self.runtime_config.run(cancel.clone());
+                let compactor = self.compactor.run(cancel.clone());
+                tokio::join!(ruler.run(cancel.clone()), overrides, compactor, self.tasks.run(cancel));
+            })
+        }
     }
 
     /// Binds the listener and gives every task to the process: the store runs until all else has ended, and is flushed before.
     pub fn register(self, process: &mut Process) -> anyhow::Result<LogsHandle> {
-        let Self { config, handle, tasks } = self;
+        let Self { config, handle, tasks, compactor, runtime_config } = self;
         let health = process.health().scope("logs");
+        handle.app.control.attach(&health, process);
         let component = health.component("ingester");
         let listener = config.server.listen_http()?;
         let standard = Standard::new(&health, process.metrics()).config(&*config).build_info(
@@ -132,11 +183,24 @@ impl Logs {
             tasks.run(stop).await;
             Ok(())
         });
+        process.task("logs/overrides", Phase::Finish, move |stop| async move {
+            runtime_config.run(stop).await;
+            Ok(())
+        });
+        process.task("logs/compactor", Phase::Finish, move |stop| async move {
+            compactor.run(stop).await;
+            Ok(())
+        });
         let store = handle.app.store.clone();
         process.at(Phase::Flush, "logs/flush", move || async move { Ok(store.flush().await?) });
         process.task("logs/ingester", Phase::Finish, move |stop| async move {
             component.ready();
             stop.cancelled().await;
+            Ok(())
+        });
+        let ruler = handle.app.ruler.clone();
+        process.task("logs/ruler", Phase::Finish, move |stop| async move {
+            ruler.run(stop).await;
             Ok(())
         });
         process.task("logs/http", Phase::Drain, move |drain| server.serve(listener, drain));

@@ -95,6 +95,7 @@ pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod listen;
+mod memory;
 pub mod metrics;
 mod probe;
 pub mod process;
@@ -115,5 +116,6 @@ pub use program::{BuildInfo, Program};
 pub use routes::Standard;
 pub use server::ServerConfig;
 pub use start::start;
+pub use telemetry::LevelHandle;
 // The versions that signatures of this crate are made of.
 pub use {axum, clap, prometheus_client, tokio_util::sync::CancellationToken, tonic};

@@ -2,20 +2,30 @@
 
 use axum::{
     Json, Router,
+    extract::RawQuery,
     response::{IntoResponse, Response},
     routing::get,
 };
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 
-use crate::{BuildInfo, Health, Metrics};
+use crate::{BuildInfo, Failure, Health, Metrics};
+
+/// The texts of `/config`.
+#[derive(Clone, Debug)]
+struct Configs {
+    effective: String,
+    defaults: String,
+    /// What differs from the defaults.
+    diff: String,
+}
 
 /// Makes the standard routes.
 #[derive(Clone, Debug)]
 pub struct Standard {
     health: Health,
     metrics: Metrics,
-    config: Option<String>,
+    config: Option<Configs>,
     build_info: Vec<(String, BuildInfo)>,
 }
 
@@ -25,9 +35,17 @@ impl Standard {
         Standard { health: health.clone(), metrics: metrics.clone(), config: None, build_info: Vec::new() }
     }
 
-    /// `/config` with the effective configuration, secrets hidden.
-    pub fn config(mut self, config: &impl Serialize) -> Standard {
-        self.config = Some(crate::config::print(config));
+    /// `/config` with the effective configuration, secrets hidden; with `mode=defaults` the defaults, with `mode=diff` what
+    /// differs from them.
+    pub fn config<C: Serialize + Default>(mut self, config: &C) -> Standard {
+        let json = |config: &C| serde_json::to_value(config).unwrap_or_default();
+        let diff = difference(&json(config), &json(&C::default()));
+        let diff = diff.unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new()));
+        self.config = Some(Configs {
+            effective: crate::config::print(config),
+            defaults: crate::config::print(&C::default()),
+            diff: crate::config::print(&diff),
+        });
         self
     }
 
@@ -46,14 +64,40 @@ impl Standard {
             .route("/healthz", get(async move || components(&health)))
             .route("/metrics", get(async move |headers: HeaderMap| exposition(&metrics, &headers)));
         if let Some(config) = config {
-            let answer = get(async move || ([(header::CONTENT_TYPE, "text/yaml; charset=utf-8")], config));
-            router = router.route("/config", answer);
+            router = router.route("/config", get(async move |query: RawQuery| configuration(config, query)));
         }
         for (path, info) in build_info {
             router = router.route(&path, get(async move || Json(info)));
         }
         router
     }
+}
+
+fn configuration(configs: Configs, RawQuery(query): RawQuery) -> Response {
+    let mode = query.as_deref().unwrap_or_default().split('&').find_map(|part| part.strip_prefix("mode="));
+    let text = match mode {
+        None | Some("") => configs.effective,
+        Some("defaults") => configs.defaults,
+        Some("diff") => configs.diff,
+        Some(other) => {
+            return Failure::invalid(format!("unknown mode `{other}`: use defaults, diff, or none"))
+                .into_response();
+        }
+    };
+    ([(header::CONTENT_TYPE, "text/yaml; charset=utf-8")], text).into_response()
+}
+
+/// What of `value` is not as in `default`.
+fn difference(value: &serde_json::Value, default: &serde_json::Value) -> Option<serde_json::Value> {
+    if let (Some(own), Some(others)) = (value.as_object(), default.as_object()) {
+        let members = own.iter().filter_map(|(key, value)| {
+            let default = others.get(key).unwrap_or(&serde_json::Value::Null);
+            difference(value, default).map(|value| (key.clone(), value))
+        });
+        let members: serde_json::Map<_, _> = members.collect();
+        return (!members.is_empty()).then_some(serde_json::Value::Object(members));
+    }
+    (value != default).then(|| value.clone())
 }
 
 /// 200 `ready`, or 503 with a line for each component that is not.
@@ -86,4 +130,46 @@ fn exposition(metrics: &Metrics, headers: &HeaderMap) -> Response {
         false => "text/plain; version=0.0.4; charset=utf-8",
     };
     ([(header::CONTENT_TYPE, content_type)], metrics.text()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use tower::ServiceExt;
+
+    #[derive(Serialize)]
+    struct Config {
+        server: Server,
+        name: String,
+    }
+
+    #[derive(Serialize)]
+    struct Server {
+        port: u16,
+        host: String,
+    }
+
+    impl Default for Config {
+        fn default() -> Config {
+            Config { server: Server { port: 80, host: "h".to_owned() }, name: "service".to_owned() }
+        }
+    }
+
+    #[tokio::test]
+    async fn configuration_has_modes() {
+        let config = Config { server: Server { port: 81, host: "h".to_owned() }, name: "service".to_owned() };
+        let router = Standard::new(&Health::default(), &Metrics::default()).config(&config).router();
+        let get = async |query: &str| {
+            let request = http::Request::get(format!("/config{query}")).body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            let status = response.status().as_u16();
+            let body = axum::body::to_bytes(response.into_body(), 9999).await.unwrap();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        assert_eq!(get("").await, (200, "server:\n  port: 81\n  host: h\nname: service\n".to_owned()));
+        assert_eq!(get("?mode=diff").await, (200, "server:\n  port: 81\n".to_owned()));
+        assert!(get("?mode=defaults").await.1.contains("port: 80"));
+        assert_eq!(get("?mode=x").await.0, 400);
+    }
 }

@@ -67,6 +67,7 @@ where
     if cli.print_config_stderr {
         eprint!("{}", config::print(&loaded.config));
     }
+    crate::memory::give_back();
     match live(program, args, loaded, build) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,6 +11,7 @@ pub mod decompress;
 mod json;
 pub mod loki;
 pub mod otlp;
+pub mod prometheus;
 pub mod proto;
 pub mod tempo;
 mod text;

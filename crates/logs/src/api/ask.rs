@@ -10,10 +10,17 @@ use service::Failure;
 use service::http::read_body;
 
 use crate::api::App;
+use crate::api::blocked;
 use crate::api::params::Params;
+use crate::api::tighten;
+use crate::limits::Limits;
 
 /// Largest form of a query.
 const MAX_FORM: usize = 10 << 20;
+/// Tenants of a query at most.
+const MAX_TENANTS: usize = 64;
+/// The header that names tenants.
+const ORG_ID: &str = "x-scope-orgid";
 /// Longest query text.
 const MAX_QUERY: usize = 131_072;
 /// The tenant where requests name none.
@@ -21,27 +28,54 @@ pub const NO_AUTH_TENANT: &str = "fake";
 
 /// A read request.
 pub(crate) struct Ask {
-    /// Whose data it asks for.
+    /// Whose data it asks for; the first of several.
     pub(crate) tenant: TenantId,
+    /// All whose data it asks for, sorted; several only in an [`AskMany`].
+    pub(crate) tenants: Vec<TenantId>,
     /// Its parameters.
     pub(crate) params: Params,
     /// Its headers.
     pub(crate) headers: HeaderMap,
+    /// What it may cost.
+    pub(crate) limits: Arc<Limits>,
     /// When it came.
     pub(crate) now: Timestamp,
 }
+
+/// A read request that may ask for the data of several tenants.
+pub(crate) struct AskMany(pub(crate) Ask);
 
 impl FromRequest<Arc<App>> for Ask {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
+        let tenant = app.tenant(request.headers())?;
+        Self::read(request, app, vec![tenant]).await
+    }
+}
+
+impl FromRequest<Arc<App>> for AskMany {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
+        let tenants = app.tenants(request.headers())?;
+        Ok(Self(Ask::read(request, app, tenants).await?))
+    }
+}
+
+impl Ask {
+    async fn read(request: Request, app: &Arc<App>, tenants: Vec<TenantId>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let tenant = app.tenant(&parts.headers)?;
+        let limits: Vec<_> = tenants.iter().map(|tenant| app.limits.of(tenant)).collect();
+        let (Some(tenant), Some(limits)) = (tenants.first().cloned(), tighten::strictest(&limits)) else {
+            return Err(Failure::unauthenticated(model::TenantError::Missing.to_string()));
+        };
+        let limits = tighten::by_header(limits, header_text(&parts.headers, tighten::HEADER))?;
         let media = header_text(&parts.headers, header::CONTENT_TYPE.as_str());
         let is_form = media.starts_with("application/x-www-form-urlencoded");
         let form = if is_form { read_body(body, MAX_FORM).await? } else { bytes::Bytes::new() };
         let params = Params::parse(parts.uri.query().unwrap_or_default(), &form);
-        Ok(Self { tenant, params, headers: parts.headers, now: Timestamp::now() })
+        Ok(Self { tenant, tenants, limits, params, headers: parts.headers, now: Timestamp::now() })
     }
 }
 
@@ -51,10 +85,26 @@ impl App {
         if !self.auth_enabled {
             return TenantId::parse(NO_AUTH_TENANT).map_err(|e| Failure::internal(e.to_string()));
         }
-        TenantId::parse(header_text(headers, "x-scope-orgid")).map_err(|error| match error {
-            model::TenantError::Missing => Failure::unauthenticated(error.to_string()),
-            error => Failure::invalid(error.to_string()),
-        })
+        TenantId::parse(header_text(headers, ORG_ID)).map_err(tenant_failure)
+    }
+
+    /// The tenants that a read's headers name; several where that is allowed.
+    fn tenants(&self, headers: &HeaderMap) -> Result<Vec<TenantId>, Failure> {
+        if self.auth_enabled && self.multi_tenant_queries {
+            let tenants = TenantId::parse_many(header_text(headers, ORG_ID)).map_err(tenant_failure)?;
+            return match tenants.len() > MAX_TENANTS {
+                false => Ok(tenants),
+                true => Err(Failure::invalid(format!("more than {MAX_TENANTS} tenants in one query"))),
+            };
+        }
+        Ok(vec![self.tenant(headers)?])
+    }
+}
+
+fn tenant_failure(error: model::TenantError) -> Failure {
+    match error {
+        model::TenantError::Missing => Failure::unauthenticated(error.to_string()),
+        error => Failure::invalid(error.to_string()),
     }
 }
 
@@ -64,9 +114,12 @@ pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 impl Ask {
-    /// `query` as LogQL.
+    /// `query` as LogQL, unless the tenant's limits refuse it.
     pub(crate) fn query(&self) -> Result<logql::Expr, Failure> {
-        parse(self.params.get("query").unwrap_or_default())
+        let text = self.params.get("query").unwrap_or_default();
+        let expr = parse(text)?;
+        blocked::check(&self.limits, text, &expr)?;
+        Ok(expr)
     }
 
     /// The matchers of `query`, which may be absent or `{}` for all streams.

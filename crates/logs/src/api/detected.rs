@@ -8,30 +8,22 @@ use axum::response::Response;
 use service::Failure;
 
 use crate::api::App;
-use crate::api::ask::{Ask, json_value};
+use crate::api::ask::{Ask, AskMany, json_value};
 use crate::api::detected_fields::{Field, find};
-use crate::query::catalog;
-use crate::query::run::within;
+use crate::api::streams::{Naming, streams};
 
 /// Labels that are shown whatever their values are.
 const ALWAYS: [&str; 4] = ["cluster", "namespace", "instance", "pod"];
 
 /// `/detected_labels`
-pub(crate) async fn labels(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn labels(State(app): State<Arc<App>>, AskMany(ask): AskMany) -> Result<Response, Failure> {
     let (start, end) = ask.params.range(ask.now)?;
     let matchers = match ask.params.get("query").map(|text| text.replace(' ', "")).as_deref() {
         None | Some("{}") => Vec::new(),
         _ => ask.matchers(false)?,
     };
-    let (first, last) = (start.nanos(), end.nanos());
-    let streams = within(app.limits.query_timeout.get(), async {
-        let view = app.querier.view(&ask.tenant, first, last).await?;
-        let find = move || catalog::streams(&view, &[matchers], first..=last);
-        tokio::task::spawn_blocking(find)
-            .await
-            .map_err(|e| Failure::internal(format!("listing streams died: {e}")))
-    })
-    .await?;
+    let range = (start.nanos(), end.nanos());
+    let streams = streams(&app, &ask, &[matchers], range, Naming::Joined).await?;
     let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (name, value) in streams.keys().flat_map(|s| s.iter()) {
         values.entry(name).or_default().insert(value);
@@ -61,7 +53,7 @@ fn is_uuid(text: &str) -> bool {
 }
 
 /// `/detected_fields`
-pub(crate) async fn fields(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn fields(State(app): State<Arc<App>>, AskMany(ask): AskMany) -> Result<Response, Failure> {
     let limit = field_limit(&ask)?;
     let mut fields = find(&app, &ask).await?;
     let shown: Vec<_> = {
@@ -80,7 +72,7 @@ pub(crate) async fn fields(State(app): State<Arc<App>>, ask: Ask) -> Result<Resp
 pub(crate) async fn values(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    ask: Ask,
+    AskMany(ask): AskMany,
 ) -> Result<Response, Failure> {
     let limit = field_limit(&ask)?;
     let mut values = find(&app, &ask).await?.remove(&name).map(Field::values).unwrap_or_default();

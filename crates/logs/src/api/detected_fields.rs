@@ -80,7 +80,7 @@ pub(crate) async fn find(app: &Arc<App>, ask: &Ask) -> Result<BTreeMap<String, F
     let params = LogParams {
         start: start.nanos(),
         end: end.nanos(),
-        limit: limit.min(app.limits.max_entries_limit_per_query.max(1)),
+        limit: limit.min(ask.limits.max_entries_limit_per_query.max(1)),
         direction: Direction::Backward,
         interval: 0,
     };
@@ -120,12 +120,12 @@ async fn run(
     let mut expr = expr.clone();
     expr.stages.push(parser);
     let context = QueryContext {
-        tenant: ask.tenant.clone(),
+        tenants: ask.tenants.clone(),
         stats: Arc::new(QueryStats::default()),
-        max_bytes: app.limits.max_query_bytes_read.get(),
+        max_bytes: ask.limits.max_query_bytes_read.get(),
     };
     let query = app.querier.log_query(&context, &expr, params, Categories::Separate);
-    within(app.limits.query_timeout.get(), query).await
+    within(ask.limits.query_timeout.get(), query).await
 }
 
 /// The path of each leaf of a JSON object by the label name that the parser gives it.

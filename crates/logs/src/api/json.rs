@@ -10,7 +10,7 @@ pub(crate) fn push_str(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(&mut *out, text);
 }
 
-fn push_labels<'a>(out: &mut Vec<u8>, labels: impl Iterator<Item = (&'a str, &'a str)>) {
+pub(crate) fn push_labels<'a>(out: &mut Vec<u8>, labels: impl Iterator<Item = (&'a str, &'a str)>) {
     out.push(b'{');
     for (i, (name, value)) in labels.enumerate() {
         if i > 0 {
@@ -24,7 +24,7 @@ fn push_labels<'a>(out: &mut Vec<u8>, labels: impl Iterator<Item = (&'a str, &'a
 }
 
 /// Appends items with commas between them.
-fn push_list<T>(
+pub(crate) fn push_list<T>(
     out: &mut Vec<u8>,
     items: impl IntoIterator<Item = T>,
     mut push: impl FnMut(&mut Vec<u8>, T),

@@ -9,28 +9,21 @@ use model::{Labels, Matcher};
 use service::Failure;
 
 use crate::api::App;
-use crate::api::ask::{Ask, json, json_value, selector};
-use crate::query::catalog;
-use crate::query::run::within;
+use crate::api::ask::{Ask, AskMany, json, json_value, selector};
+use crate::api::streams::{Naming, streams};
+use crate::tenancy::TENANT_LABEL;
 
 /// The streams that satisfy one of the selectors, in the range of the request.
-async fn streams(app: &App, ask: &Ask, selectors: Vec<Vec<Matcher>>) -> Result<Vec<Labels>, Failure> {
+async fn within_range(app: &App, ask: &Ask, selectors: Vec<Vec<Matcher>>) -> Result<Vec<Labels>, Failure> {
     let (start, end) = ask.params.range(ask.now)?;
-    let (first, last) = (start.nanos(), end.nanos());
-    within(app.limits.query_timeout.get(), async {
-        let view = app.querier.view(&ask.tenant, first, last).await?;
-        let find = move || catalog::streams(&view, &selectors, first..=last).into_keys().collect();
-        tokio::task::spawn_blocking(find)
-            .await
-            .map_err(|e| Failure::internal(format!("listing streams died: {e}")))
-    })
-    .await
+    let range = (start.nanos(), end.nanos());
+    Ok(streams(app, ask, &selectors, range, Naming::ByTenant).await?.into_keys().collect())
 }
 
 async fn matching(app: &App, ask: &Ask) -> Result<Vec<Labels>, Failure> {
     let matchers = ask.matchers(true)?;
     let selectors = if matchers.is_empty() { Vec::new() } else { vec![matchers] };
-    streams(app, ask, selectors).await
+    within_range(app, ask, selectors).await
 }
 
 /// A list of texts, without `data` if it is empty.
@@ -42,7 +35,7 @@ fn list(texts: BTreeSet<String>) -> Response {
 }
 
 /// `/labels`
-pub(crate) async fn names(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn names(State(app): State<Arc<App>>, AskMany(ask): AskMany) -> Result<Response, Failure> {
     let streams = matching(&app, &ask).await?;
     Ok(list(streams.iter().flat_map(|s| s.iter().map(|(name, _)| name.to_owned())).collect()))
 }
@@ -51,14 +44,17 @@ pub(crate) async fn names(State(app): State<Arc<App>>, ask: Ask) -> Result<Respo
 pub(crate) async fn values(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    ask: Ask,
+    AskMany(ask): AskMany,
 ) -> Result<Response, Failure> {
+    if name == TENANT_LABEL && ask.tenants.len() > 1 {
+        return Ok(list(ask.tenants.iter().map(ToString::to_string).collect()));
+    }
     let streams = matching(&app, &ask).await?;
     Ok(list(streams.iter().filter_map(|s| s.get(&name).map(str::to_owned)).collect()))
 }
 
 /// `/series`
-pub(crate) async fn series(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn series(State(app): State<Arc<App>>, AskMany(ask): AskMany) -> Result<Response, Failure> {
     let is_all = |text: &str| {
         text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}')).is_some_and(|t| t.trim().is_empty())
     };
@@ -67,7 +63,7 @@ pub(crate) async fn series(State(app): State<Arc<App>>, ask: Ask) -> Result<Resp
         [one] if is_all(one) => Vec::new(),
         texts => texts.iter().map(|text| selector(text, true)).collect::<Result<Vec<_>, _>>()?,
     };
-    let streams = streams(&app, &ask, selectors).await?;
+    let streams = within_range(&app, &ask, selectors).await?;
     let object = |labels: &Labels| {
         labels.iter().map(|(name, value)| (name.to_owned(), value.into())).collect::<serde_json::Map<_, _>>()
     };

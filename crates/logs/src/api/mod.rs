@@ -1,18 +1,26 @@
 //! Loki's HTTP API.
 
 mod ask;
+mod blocked;
+mod delete;
 mod detected;
 mod detected_fields;
 pub(crate) mod json;
 mod labels;
 mod ops;
 pub mod params;
+mod patterns;
 mod push;
 mod query;
+mod rules;
 mod stats;
+mod streams;
+mod tail;
+mod tighten;
 mod volume;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -22,9 +30,13 @@ use http::StatusCode;
 use service::Failure;
 
 pub use crate::api::ask::NO_AUTH_TENANT;
+pub use crate::api::ops::Control;
+use crate::deletes::Deletes;
 use crate::ingest::Ingest;
-use crate::limits::Limits;
+use crate::overrides::Overrides;
+use crate::patterns::Patterns;
 use crate::query::run::Querier;
+use crate::ruler::Ruler;
 use crate::store::signal::LogsSignal;
 
 /// What the handlers share.
@@ -33,12 +45,24 @@ pub struct App {
     pub ingest: Arc<Ingest>,
     /// Evaluates queries.
     pub querier: Querier,
+    /// Evaluates rules.
+    pub(crate) ruler: Arc<Ruler>,
     /// The store, for `/flush`.
     pub store: Arc<Store<LogsSignal>>,
+    /// Delete requests.
+    pub deletes: Arc<Deletes>,
     /// Limits of all tenants.
-    pub limits: Arc<Limits>,
+    pub limits: Overrides,
+    /// Log patterns, unless they are switched off.
+    pub patterns: Option<Arc<Patterns>>,
     /// Whether requests must name a tenant.
     pub auth_enabled: bool,
+    /// Whether reads may name several.
+    pub multi_tenant_queries: bool,
+    /// After this long a live tail is ended.
+    pub tail_max_duration: Duration,
+    /// The hand on the process, where there is one.
+    pub control: Control,
     /// Largest body as sent.
     pub max_body: usize,
 }
@@ -65,12 +89,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/detected_field/{name}/values", get(detected::values).post(detected::values))
         .route("/format_query", get(query::format).post(query::format))
         .route("/drilldown-limits", get(ops::drilldown_limits))
-        .route("/patterns", any(ops::absent))
-        .route("/delete", any(ops::absent))
+        .route("/patterns", get(patterns::patterns).post(patterns::patterns))
+        .route("/delete", get(delete::list).post(delete::create).put(delete::create).delete(delete::cancel))
         .route("/cache/generation_numbers", any(ops::absent))
-        .route("/tail", get(ops::tail))
-        .route("/rules", get(ops::no_rules))
-        .route("/rules/{*rest}", get(ops::no_rules));
+        .route("/tail", get(tail::tail))
+        .merge(rule_routes("/rules"));
     Router::new()
         .nest("/loki/api/v1", v1)
         .route("/loki/api/v1/push", push_route(push::push))
@@ -80,29 +103,42 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/prom/label", get(labels::names).post(labels::names))
         .route("/api/prom/label/{name}/values", get(labels::values).post(labels::values))
         .route("/api/prom/series", get(labels::series).post(labels::series))
-        .route("/api/prom/tail", get(ops::tail))
-        .route("/api/prom/rules", get(ops::no_rules))
-        .route("/api/prom/rules/{*rest}", get(ops::no_rules))
-        .route("/prometheus/api/v1/rules", get(ops::prometheus_rules))
-        .route("/prometheus/api/v1/alerts", get(ops::prometheus_alerts))
+        .route("/api/prom/tail", get(tail::tail))
+        .merge(rule_routes("/api/prom/rules"))
+        .route("/prometheus/api/v1/rules", get(rules::status))
+        .route("/prometheus/api/v1/alerts", get(rules::alerts))
         .route("/config/tenant/v1/limits", get(ops::tenant_limits))
         .route("/flush", get(ops::flush).post(ops::flush))
         .route("/services", get(ops::services))
         .route("/ring", get(ops::ring))
         .route("/distributor/ring", get(ops::ring))
+        .route("/ingester/ring", get(ops::ring))
+        .route("/pattern/ring", get(ops::ring))
         .route("/compactor/ring", get(ops::ring))
         .route("/ruler/ring", get(ops::ring))
         .route("/indexgateway/ring", get(ops::ring))
         .route("/scheduler/ring", get(ops::ring))
         .route("/memberlist", get(ops::ring))
-        .route(
-            "/ingester/prepare_shutdown",
-            get(ops::prepare_shutdown).post(ops::no_content).delete(ops::no_content),
-        )
+        .route("/ingester/flush", get(ops::flush).post(ops::flush))
+        .route("/ingester/shutdown", get(ops::shutdown).post(ops::shutdown))
+        .route("/ingester/prepare_shutdown", get(ops::prepared).post(ops::prepare).delete(ops::unprepare))
+        .route("/log_level", get(ops::log_level).post(ops::set_log_level))
+        .route("/runtime_config", get(ops::runtime_config))
         .fallback(ops::not_found)
         // Bodies are capped where they are read, with Loki's answer.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
+}
+
+/// Rules below a path, by namespace and group.
+fn rule_routes(path: &str) -> Router<Arc<App>> {
+    Router::new()
+        .route(path, get(rules::all))
+        .route(
+            &format!("{path}/{{namespace}}"),
+            get(rules::namespace).post(rules::set).delete(rules::remove_namespace),
+        )
+        .route(&format!("{path}/{{namespace}}/{{group}}"), get(rules::group).delete(rules::remove_group))
 }
 
 /// Pushes answer 404 to other methods, as Loki does.

@@ -13,26 +13,26 @@ use model::{Matcher, Timestamp, duration};
 use service::Failure;
 
 use crate::api::App;
-use crate::api::ask::{Ask, json, parse};
+use crate::api::ask::{Ask, AskMany, json, parse};
 use crate::api::json::{envelope, push_result, push_str, push_streams, result_type};
 use crate::query::run::{QueryContext, within};
 use crate::query::stats::QueryStats;
 
-const FLAGS: &str = "x-loki-response-encoding-flags";
-const CATEGORIZE: &str = "categorize-labels";
+pub(crate) const FLAGS: &str = "x-loki-response-encoding-flags";
+pub(crate) const CATEGORIZE: &str = "categorize-labels";
 
 impl App {
-    fn context(&self, ask: &Ask) -> QueryContext {
+    pub(crate) fn context(&self, ask: &Ask) -> QueryContext {
         QueryContext {
-            tenant: ask.tenant.clone(),
+            tenants: ask.tenants.clone(),
             stats: Arc::new(QueryStats::default()),
-            max_bytes: self.limits.max_query_bytes_read.get(),
+            max_bytes: ask.limits.max_query_bytes_read.get(),
         }
     }
 
     /// Moves the start of a range into what the tenant may see; `None` if nothing of it is.
-    fn look_back(&self, ask: &Ask, start: Timestamp, end: Timestamp) -> Option<Timestamp> {
-        let lookback = self.limits.max_query_lookback;
+    pub(crate) fn look_back(&self, ask: &Ask, start: Timestamp, end: Timestamp) -> Option<Timestamp> {
+        let lookback = ask.limits.max_query_lookback;
         if lookback.is_zero() {
             return Some(start);
         }
@@ -40,8 +40,8 @@ impl App {
         (end >= oldest).then(|| start.max(oldest))
     }
 
-    fn check_length(&self, start: Timestamp, end: Timestamp) -> Result<(), Failure> {
-        let limit = self.limits.max_query_length.get().as_nanos() as i64;
+    fn check_length(&self, ask: &Ask, start: Timestamp, end: Timestamp) -> Result<(), Failure> {
+        let limit = ask.limits.max_query_length.get().as_nanos() as i64;
         let length = end.nanos().saturating_sub(start.nanos());
         if limit > 0 && length > limit {
             return Err(Failure::invalid(format!(
@@ -53,10 +53,29 @@ impl App {
         Ok(())
     }
 
-    fn check_matchers(&self, matchers: &[Matcher]) -> Result<(), Failure> {
+    /// Whether a query may ask for this many entries.
+    pub(crate) fn check_entries(&self, ask: &Ask, limit: usize) -> Result<(), Failure> {
+        let most = ask.limits.max_entries_limit_per_query;
+        if most > 0 && limit > most {
+            return Err(Failure::invalid(format!(
+                "max entries limit per query exceeded, limit > max_entries_limit_per_query ({limit} > {most})"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether a selector names what the tenant's queries must name, and no more than it may.
+    pub(crate) fn check_matchers(&self, ask: &Ask, matchers: &[Matcher]) -> Result<(), Failure> {
+        let most = ask.limits.max_streams_matchers_per_query;
+        if most > 0 && matchers.len() > most {
+            return Err(Failure::invalid(format!(
+                "max streams matchers per query exceeded, matchers-count > limit ({} > {most})",
+                matchers.len()
+            )));
+        }
         let named = |name: &String| matchers.iter().any(|m| m.name() == name);
         let missing: Vec<&str> =
-            self.limits.required_labels.iter().filter(|name| !named(name)).map(String::as_str).collect();
+            ask.limits.required_labels.iter().filter(|name| !named(name)).map(String::as_str).collect();
         if !missing.is_empty() {
             return Err(Failure::invalid(format!(
                 "stream selector is missing required matchers [{}], labels present in the query were [{}]",
@@ -64,12 +83,12 @@ impl App {
                 matchers.iter().map(Matcher::name).collect::<Vec<_>>().join(", ")
             )));
         }
-        if matchers.len() < self.limits.minimum_labels_number {
+        if matchers.len() < ask.limits.minimum_labels_number {
             return Err(Failure::invalid(format!(
                 "stream selector has less label matchers than required: ({}) has {} and needs {}",
                 matchers.iter().map(Matcher::name).collect::<Vec<_>>().join(", "),
                 matchers.len(),
-                self.limits.minimum_labels_number
+                ask.limits.minimum_labels_number
             )));
         }
         Ok(())
@@ -83,20 +102,14 @@ impl App {
         params: LogParams,
         categories: Categories,
     ) -> Result<Vec<ResultStream>, Failure> {
-        let most = self.limits.max_entries_limit_per_query;
-        if most > 0 && params.limit > most {
-            return Err(Failure::invalid(format!(
-                "max entries limit per query exceeded, limit > max_entries_limit_per_query ({} > {most})",
-                params.limit
-            )));
-        }
+        self.check_entries(ask, params.limit)?;
         let (start, end) = (Timestamp(params.start), Timestamp(params.end));
-        self.check_length(start, end)?;
-        self.check_matchers(&expr.matchers)?;
+        self.check_length(ask, start, end)?;
+        self.check_matchers(ask, &expr.matchers)?;
         let Some(start) = self.look_back(ask, start, end) else { return Ok(Vec::new()) };
         let params = LogParams { start: start.nanos(), ..params };
         let query = self.querier.log_query(context, expr, params, categories);
-        within(self.limits.query_timeout.get(), query).await
+        within(ask.limits.query_timeout.get(), query).await
     }
 
     async fn metric(
@@ -106,17 +119,17 @@ impl App {
         expr: &MetricExpr,
         params: MetricParams,
     ) -> Result<(QueryResult, Vec<String>), Failure> {
-        self.check_length(Timestamp(params.start), Timestamp(params.end))?;
+        self.check_length(ask, Timestamp(params.start), Timestamp(params.end))?;
         // Drilldown prefers a part of the series to none.
         let truncate = ask.has_flag("x-query-tags", "Source=grafana-lokiexplore-app");
-        let most = self.limits.max_query_series;
+        let most = ask.limits.max_query_series;
         let limits =
             MetricLimits { max_series: if truncate { usize::MAX } else { most }, ..MetricLimits::default() };
         let plan = MetricQuery::new(expr, params, limits).map_err(crate::query::run::eval_failure)?;
         for leaf in plan.leaves() {
-            self.check_matchers(&leaf.matchers)?;
+            self.check_matchers(ask, &leaf.matchers)?;
             let range = (leaf.end - leaf.start) - if params.instant { 0 } else { params.end - params.start };
-            let limit = self.limits.max_query_range.get().as_nanos() as i64;
+            let limit = ask.limits.max_query_range.get().as_nanos() as i64;
             if limit > 0 && range > limit {
                 return Err(Failure::invalid(format!(
                     "[interval] value exceeds limit: [{}] > [{}]",
@@ -139,7 +152,7 @@ impl App {
             MetricParams { start: ceil(start.nanos(), params.step), ..params }
         };
         let query = self.querier.metric_query(context, expr, params, limits);
-        let mut result = within(self.limits.query_timeout.get(), query).await?;
+        let mut result = within(ask.limits.query_timeout.get(), query).await?;
         let series = match &mut result {
             QueryResult::Matrix(series) => cut(series, most),
             QueryResult::Vector(samples) => cut(samples, most),
@@ -178,7 +191,7 @@ fn metric_answer(context: &QueryContext, (result, warnings): (QueryResult, Vec<S
 }
 
 /// `/query`
-pub(crate) async fn instant(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn instant(State(app): State<Arc<App>>, AskMany(ask): AskMany) -> Result<Response, Failure> {
     let time = ask.params.time("time")?.unwrap_or(ask.now);
     ask.params.limit("limit", 100)?;
     ask.params.direction()?;
@@ -227,7 +240,7 @@ impl Range {
 }
 
 /// `/query_range`
-pub(crate) async fn range(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn range(State(app): State<Arc<App>>, AskMany(ask): AskMany) -> Result<Response, Failure> {
     let range = Range::new(&ask)?;
     let context = app.context(&ask);
     match ask.query()? {
@@ -250,7 +263,7 @@ pub(crate) async fn range(State(app): State<Arc<App>>, ask: Ask) -> Result<Respo
 }
 
 /// `/api/prom/query`: the answer of Loki's first years.
-pub(crate) async fn legacy(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn legacy(State(app): State<Arc<App>>, AskMany(ask): AskMany) -> Result<Response, Failure> {
     let range = Range::new(&ask)?;
     let mut text = ask.params.get("query").unwrap_or_default().to_owned();
     if let Some(regexp) = ask.params.get("regexp") {
@@ -280,7 +293,7 @@ pub(crate) async fn legacy(State(app): State<Arc<App>>, ask: Ask) -> Result<Resp
 }
 
 /// `/format_query`
-pub(crate) async fn format(ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn format(AskMany(ask): AskMany) -> Result<Response, Failure> {
     Ok(match parse(ask.params.get("query").unwrap_or_default()) {
         Ok(expr) => {
             let body = serde_json::json!({"status": "success", "data": logql::pretty(&expr)});

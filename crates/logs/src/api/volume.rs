@@ -10,9 +10,10 @@ use model::{Labels, MatchOp, Matcher};
 use service::Failure;
 
 use crate::api::App;
-use crate::api::ask::{Ask, json};
+use crate::api::ask::{Ask, AskMany, json};
 use crate::api::json::{envelope, push_result, result_type};
 use crate::api::page_not_found;
+use crate::api::streams::by_tenant;
 use crate::query::catalog;
 use crate::query::run::within;
 use crate::query::stats::QueryStats;
@@ -67,19 +68,27 @@ impl Volume {
         }
     }
 
-    fn sum(&self, view: &View, first: i64, last: i64) -> BTreeMap<LabelSet, u64> {
+    fn sum(&self, tenants: &[Of], first: i64, last: i64) -> BTreeMap<LabelSet, u64> {
         let mut sums = BTreeMap::new();
-        for (labels, amount) in catalog::streams(view, std::slice::from_ref(&self.matchers), first..=last) {
-            for key in self.keys(&labels) {
-                *sums.entry(key).or_default() += amount.bytes;
+        for Of { view, selectors } in tenants {
+            for (labels, amount) in catalog::streams(view, selectors, first..=last) {
+                for key in self.keys(&labels) {
+                    *sums.entry(key).or_default() += amount.bytes;
+                }
             }
         }
         sums
     }
 }
 
+/// What is summed of a tenant.
+struct Of {
+    view: Arc<View>,
+    selectors: Vec<Vec<Matcher>>,
+}
+
 async fn answer(app: &App, ask: &Ask, step: Option<i64>) -> Result<Response, Failure> {
-    if !app.limits.volume_enabled {
+    if !ask.limits.volume_enabled {
         return Err(page_not_found());
     }
     let (start, end) = ask.params.range(ask.now)?;
@@ -87,9 +96,12 @@ async fn answer(app: &App, ask: &Ask, step: Option<i64>) -> Result<Response, Fai
     let step = step.map(|_| ask.params.step(start, end)).transpose()?;
     let volume = Volume::new(ask)?;
     let (first, last) = (start.nanos(), end.nanos());
-    let max = app.limits.volume_max_series;
-    let result = within(app.limits.query_timeout.get(), async {
-        let view = app.querier.view(&ask.tenant, first, last).await?;
+    let max = ask.limits.volume_max_series;
+    let result = within(ask.limits.query_timeout.get(), async {
+        let mut tenants = Vec::new();
+        for (tenant, selectors) in by_tenant(ask, std::slice::from_ref(&volume.matchers))? {
+            tenants.push(Of { view: app.querier.view(&tenant, first, last).await?, selectors });
+        }
         let work = move || {
             // Each bucket is stamped with its end.
             let mut buckets = Vec::new();
@@ -101,7 +113,7 @@ async fn answer(app: &App, ask: &Ask, step: Option<i64>) -> Result<Response, Fai
             buckets.push((from, last, last / 1_000_000));
             let mut series: BTreeMap<LabelSet, Vec<(i64, f64)>> = BTreeMap::new();
             for (from, to, stamp) in buckets {
-                for (key, bytes) in volume.sum(&view, from, to) {
+                for (key, bytes) in volume.sum(&tenants, from, to) {
                     series.entry(key).or_default().push((stamp, bytes as f64));
                 }
             }
@@ -134,11 +146,11 @@ async fn answer(app: &App, ask: &Ask, step: Option<i64>) -> Result<Response, Fai
 }
 
 /// `/index/volume`
-pub(crate) async fn instant(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn instant(State(app): State<Arc<App>>, AskMany(ask): AskMany) -> Result<Response, Failure> {
     answer(&app, &ask, None).await
 }
 
 /// `/index/volume_range`
-pub(crate) async fn range(State(app): State<Arc<App>>, ask: Ask) -> Result<Response, Failure> {
+pub(crate) async fn range(State(app): State<Arc<App>>, AskMany(ask): AskMany) -> Result<Response, Failure> {
     answer(&app, &ask, Some(0)).await
 }

@@ -1,5 +1,6 @@
 //! The rules an entry must obey, applied while its rows are built.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -10,6 +11,7 @@ use crate::ingest::pairs::Pairs;
 use crate::ingest::reasons::{Reasons, Rule};
 use crate::ingest::streams::Stream;
 use crate::limits::Limits;
+use crate::patterns::{Sample, SampleBudget, Sampling};
 use crate::store::rows::{Rows, StreamRows};
 
 /// Builds the rows of one push.
@@ -22,6 +24,10 @@ pub struct Acceptor<'a> {
     reasons: Reasons,
     /// Bytes of lines and metadata that were accepted.
     bytes: u64,
+    /// By the place of the stream.
+    sampling: Vec<Sampling>,
+    budget: Option<Arc<SampleBudget>>,
+    samples: Vec<Sample>,
 }
 
 /// What came of a push.
@@ -33,6 +39,8 @@ pub struct Accepted {
     pub reasons: Reasons,
     /// Bytes of lines and metadata of the good entries.
     pub bytes: u64,
+    /// Some of the lines, for patterns to be found in.
+    pub samples: Vec<Sample>,
 }
 
 impl<'a> Acceptor<'a> {
@@ -45,7 +53,15 @@ impl<'a> Acceptor<'a> {
             by_labels: HashMap::new(),
             reasons: Reasons::default(),
             bytes: 0,
+            sampling: Vec::new(),
+            budget: None,
+            samples: Vec::new(),
         }
+    }
+
+    /// Some of the lines are handed out as samples, within the budget.
+    pub fn sampled(self, budget: Option<Arc<SampleBudget>>) -> Self {
+        Self { budget, ..self }
     }
 
     /// Notes that entries were refused before they came here.
@@ -54,9 +70,10 @@ impl<'a> Acceptor<'a> {
     }
 
     /// The place of a stream in the push.
-    pub fn stream(&mut self, stream: &Stream) -> usize {
+    pub fn stream(&mut self, stream: &Arc<Stream>) -> usize {
         *self.by_labels.entry(stream.labels.clone()).or_insert_with(|| {
             self.rows.streams.push(StreamRows::new(stream.labels.clone()));
+            self.sampling.push(Sampling::begin(stream, self.budget.as_ref(), self.now));
             self.rows.streams.len() - 1
         })
     }
@@ -101,24 +118,36 @@ impl<'a> Acceptor<'a> {
             }
             _ => timestamp,
         };
-        rows.push(timestamp, line);
+        rows.push(timestamp, &line);
         self.bytes += size;
         for (name, value) in metadata.iter() {
             rows.set_metadata(name, value);
         }
+        let mut level = None;
         if self.limits.discover_log_levels {
-            rows.set_metadata(DETECTED_LEVEL, &level_of(stream, line, metadata));
+            let level = level.insert(level_of(self.limits, stream, &line, metadata));
+            rows.set_metadata(DETECTED_LEVEL, level);
+        }
+        if let Some(weight) = self.sampling[at].choose() {
+            let level = level.as_deref().or_else(|| metadata.get(DETECTED_LEVEL)).unwrap_or_default();
+            self.samples.push(Sample::new(&stream.labels, timestamp, level, &line, weight));
         }
     }
 
     /// The line, cut to the longest allowed if that is wanted.
-    fn line<'l>(&mut self, stream: &Stream, line: &'l str) -> Option<&'l str> {
+    fn line<'l>(&mut self, stream: &Stream, line: &'l str) -> Option<Cow<'l, str>> {
         let max = self.limits.max_line_size.as_usize();
         if max == 0 || line.len() <= max {
-            return Some(line);
+            return Some(Cow::Borrowed(line));
         }
         if self.limits.max_line_size_truncate {
-            return Some(&line[..line.floor_char_boundary(max)]);
+            let mark = &self.limits.max_line_size_truncate_identifier;
+            let cut = &line[..line.floor_char_boundary(max.saturating_sub(mark.len()))];
+            return Some(if mark.is_empty() {
+                Cow::Borrowed(cut)
+            } else {
+                Cow::Owned(format!("{cut}{mark}"))
+            });
         }
         self.reasons.add(Rule::LineTooLong, 1, line.len() as u64, || {
             format!(
@@ -189,22 +218,24 @@ impl<'a> Acceptor<'a> {
     /// Ends the push.
     pub fn finish(mut self) -> Accepted {
         self.rows.streams.retain(|s| !s.is_empty());
-        Accepted { rows: self.rows, reasons: self.reasons, bytes: self.bytes }
+        self.sampling.into_iter().for_each(Sampling::end);
+        Accepted { rows: self.rows, reasons: self.reasons, bytes: self.bytes, samples: self.samples }
     }
 }
 
 /// The level of an entry: from its metadata, its stream, or its line.
-fn level_of<'a>(stream: &'a Stream, line: &str, metadata: &'a Pairs) -> std::borrow::Cow<'a, str> {
+fn level_of<'a>(limits: &Limits, stream: &'a Stream, line: &str, metadata: &'a Pairs) -> Cow<'a, str> {
+    let fields = &limits.log_level_fields;
+    let of_line = || level::of_line(line, fields, limits.log_level_from_json_max_depth);
     if metadata.is_empty() {
-        return stream.level.as_deref().unwrap_or_else(|| level::of_line(line)).into();
+        return stream.level.as_deref().unwrap_or_else(of_line).into();
     }
     let own = metadata.get(DETECTED_LEVEL);
-    let own =
-        own.or(stream.level.as_deref()).or_else(|| level::NAMES.iter().find_map(|name| metadata.get(name)));
+    let own = own.or(stream.level.as_deref()).or_else(|| fields.iter().find_map(|name| metadata.get(name)));
     match (own, metadata.get(SEVERITY_NUMBER)) {
         (Some(value), _) => level::normalise(value),
         (None, Some(number)) => level::of_severity_number(number).into(),
-        (None, None) => level::of_line(line).into(),
+        (None, None) => of_line().into(),
     }
 }
 

@@ -4,7 +4,9 @@
 
 use std::borrow::Cow;
 
-/// Names that may hold a level, the most telling first.
+use serde::{Deserialize, Serialize};
+
+/// Names that may hold a level where nothing else is configured, the most telling first.
 pub const NAMES: [&str; 14] = [
     "level",
     "LEVEL",
@@ -26,6 +28,69 @@ pub const DETECTED_LEVEL: &str = "detected_level";
 /// OTLP's number of the severity, as metadata.
 pub const SEVERITY_NUMBER: &str = "severity_number";
 const UNKNOWN: &str = "unknown";
+
+/// Names that may hold a level, the most telling first, with what tells at a glance that a name is none of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+pub struct LevelFields {
+    names: Vec<String>,
+    /// Length of the shortest and the longest.
+    lengths: (usize, usize),
+    /// Their first bytes, in both cases.
+    starts: Box<[bool; 256]>,
+}
+
+impl From<Vec<String>> for LevelFields {
+    fn from(names: Vec<String>) -> Self {
+        let names: Vec<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
+        let lengths = names.iter().map(String::len);
+        let lengths = (lengths.clone().min().unwrap_or(1), lengths.max().unwrap_or(0));
+        let mut starts = Box::new([false; 256]);
+        for first in names.iter().map(|name| name.as_bytes()[0]) {
+            starts[usize::from(first.to_ascii_lowercase())] = true;
+            starts[usize::from(first.to_ascii_uppercase())] = true;
+        }
+        Self { names, lengths, starts }
+    }
+}
+
+impl From<LevelFields> for Vec<String> {
+    fn from(fields: LevelFields) -> Self {
+        fields.names
+    }
+}
+
+impl Default for LevelFields {
+    fn default() -> Self {
+        NAMES.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>().into()
+    }
+}
+
+impl LevelFields {
+    /// The names.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    fn is_plausible(&self, name: &str) -> bool {
+        let (shortest, longest) = self.lengths;
+        (shortest..=longest).contains(&name.len()) && self.starts[usize::from(name.as_bytes()[0])]
+    }
+
+    /// Whether this is one of the names.
+    fn has(&self, name: &str) -> bool {
+        self.is_plausible(name) && self.names.iter().any(|n| n == name)
+    }
+
+    /// How telling a logfmt key is; lower is more.
+    fn rank(&self, name: &str) -> Option<usize> {
+        if self.is_plausible(name) {
+            self.names.iter().position(|n| n.eq_ignore_ascii_case(name))
+        } else {
+            None
+        }
+    }
+}
 
 /// The canonical name of a level, if `value` is one in any spelling.
 pub fn known(value: &str) -> Option<&'static str> {
@@ -68,21 +133,21 @@ pub fn of_severity_number(text: &str) -> &'static str {
     }
 }
 
-/// The level that a line itself tells.
-pub fn of_line(line: &str) -> &'static str {
+/// The level that a line itself tells. Members of JSON objects count down to `depth` objects within each other; 0 for any.
+pub fn of_line(line: &str, fields: &LevelFields, depth: usize) -> &'static str {
     let trimmed = line.trim_ascii();
     let found = if trimmed.starts_with('{') && trimmed.ends_with('}') {
-        in_json(trimmed)
+        in_json(trimmed, fields, if depth == 0 { usize::MAX } else { depth })
     } else if memchr::memchr(b'=', line.as_bytes()).is_some() {
-        in_logfmt(line)
+        in_logfmt(line, fields)
     } else {
         None
     };
     found.and_then(known).unwrap_or_else(|| keyword(line))
 }
 
-/// The first string member with a level's name, no deeper than in an object within the object.
-fn in_json(text: &str) -> Option<&str> {
+/// The first string member with a level's name, no deeper than `deepest` objects within each other.
+fn in_json<'a>(text: &'a str, fields: &LevelFields, deepest: usize) -> Option<&'a str> {
     let bytes = text.as_bytes();
     let mut at = 1;
     let mut depth = 1usize;
@@ -98,7 +163,7 @@ fn in_json(text: &str) -> Option<&str> {
                 at = end;
                 match key {
                     Some(name) if colon => {
-                        if depth <= 2 && arrays == 0 && NAMES.contains(&name) {
+                        if depth <= deepest && arrays == 0 && fields.has(name) {
                             return Some(string);
                         }
                         key = None;
@@ -132,7 +197,7 @@ fn string_end(bytes: &[u8], mut from: usize) -> Option<usize> {
 }
 
 /// The value of the most telling name, compared without case.
-fn in_logfmt(line: &str) -> Option<&str> {
+fn in_logfmt<'a>(line: &'a str, fields: &LevelFields) -> Option<&'a str> {
     let bytes = line.as_bytes();
     let mut best: Option<(usize, &str)> = None;
     let mut from = 0;
@@ -158,7 +223,7 @@ fn in_logfmt(line: &str) -> Option<&str> {
                 value
             }
         };
-        let Some(rank) = rank(name) else { continue };
+        let Some(rank) = fields.rank(name) else { continue };
         if best.is_none_or(|(r, _)| rank < r) {
             best = Some((rank, value));
         }
@@ -167,13 +232,6 @@ fn in_logfmt(line: &str) -> Option<&str> {
         }
     }
     best.map(|(_, value)| value)
-}
-
-/// How telling a logfmt key is; lower is more.
-fn rank(name: &str) -> Option<usize> {
-    // No name is shorter or longer, and all begin alike.
-    let plausible = (3..=13).contains(&name.len()) && matches!(name.as_bytes()[0] | 0x20, b'l' | b's');
-    if plausible { NAMES.iter().position(|n| n.eq_ignore_ascii_case(name)) } else { None }
 }
 
 /// The first word of the line that names a level.
@@ -254,8 +312,18 @@ mod tests {
             ("{", "unknown"),
             ("}{", "unknown"),
         ] {
-            assert_eq!(of_line(line), level, "{line}");
+            assert_eq!(of_line(line, &LevelFields::default(), 2), level, "{line}");
         }
+    }
+
+    #[test]
+    fn other_names() {
+        let fields = LevelFields::from(vec!["prio".to_owned(), "é".to_owned(), String::new()]);
+        assert_eq!(of_line("prio=dbg level=error", &fields, 2), "debug");
+        assert_eq!(of_line(r#"{"level":"x","a":{"b":{"prio":"wrn"}}}"#, &fields, 2), "unknown");
+        assert_eq!(of_line(r#"{"level":"x","a":{"b":{"prio":"wrn"}}}"#, &fields, 0), "warn");
+        assert_eq!(of_line("prio=dbg x=err", &Vec::new().into(), 2), "error");
+        assert_eq!(of_line("=dbg", &fields, 2), "unknown");
     }
 
     #[test]
@@ -270,7 +338,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_line_has_a_level(line in r#"[{}\[\]"\\=:, a-zé]{0,40}"#) {
-            of_line(&line);
+            of_line(&line, &LevelFields::default(), 2);
         }
     }
 }

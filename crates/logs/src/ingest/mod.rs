@@ -31,36 +31,64 @@ use crate::ingest::reasons::Rule;
 use crate::ingest::streams::Streams;
 use crate::limits::Limits;
 use crate::metrics::IngestMetrics;
+use crate::overrides::Overrides;
+use crate::patterns::{Patterns, SampleBudget};
 use crate::store::record;
 use crate::store::signal::LogsSignal;
+use crate::tail::Tails;
 
 /// Takes pushes.
 pub struct Ingest {
     store: Arc<Store<LogsSignal>>,
-    limits: Arc<Limits>,
-    mapping: Mapping,
+    limits: Overrides,
     tenants: RwLock<HashMap<TenantId, Arc<TenantState>>>,
     metrics: IngestMetrics,
     max_body: usize,
+    tails: Arc<Tails>,
+    patterns: Option<Arc<Patterns>>,
 }
 
-/// What ingest remembers of a tenant.
-#[derive(Default)]
+/// What ingest remembers of a tenant, under the limits that hold for it; other limits begin anew.
 struct TenantState {
+    limits: Arc<Limits>,
+    mapping: Mapping,
     streams: Streams,
     rate: Mutex<TokenBucket>,
+    blocked_until: Option<Timestamp>,
+}
+
+impl TenantState {
+    fn new(limits: Arc<Limits>) -> Self {
+        let mapping = Mapping::new(&limits.otlp_config);
+        let blocked_until = limits.blocked_until();
+        Self { limits, mapping, streams: Streams::default(), rate: Mutex::default(), blocked_until }
+    }
 }
 
 impl Ingest {
     /// An ingest into `store`; a body may have `max_body` bytes after decompression.
     pub fn new(
         store: Arc<Store<LogsSignal>>,
-        limits: Arc<Limits>,
+        limits: Overrides,
         metrics: IngestMetrics,
         max_body: usize,
     ) -> Self {
-        let mapping = Mapping::new(&limits.otlp_config);
-        Self { store, limits, mapping, tenants: RwLock::default(), metrics, max_body }
+        let tails = Arc::new(Tails::default());
+        Self { store, limits, tenants: RwLock::default(), metrics, max_body, tails, patterns: None }
+    }
+
+    /// Looks for patterns in what is taken.
+    pub fn with_patterns(self, patterns: Option<Arc<Patterns>>) -> Self {
+        Self { patterns, ..self }
+    }
+
+    /// Those who wait for what is taken.
+    pub(crate) fn tails(&self) -> &Arc<Tails> {
+        &self.tails
+    }
+
+    fn sample_budget(&self) -> Option<Arc<SampleBudget>> {
+        self.patterns.as_ref().map(|patterns| patterns.budget().clone())
     }
 
     /// A push as it came over HTTP. Returns when the good entries are durable and queryable; the failure tells of the others.
@@ -117,7 +145,7 @@ impl Ingest {
         }
         let state = self.tenant(tenant);
         let now = Timestamp::now();
-        let mut acceptor = Acceptor::new(&self.limits, now);
+        let mut acceptor = Acceptor::new(&state.limits, now).sampled(self.sample_budget());
         for stream in request.streams.iter().filter(|s| !s.entries.is_empty()) {
             self.take_stream(&state, tenant, stream, now, &mut acceptor);
         }
@@ -133,7 +161,7 @@ impl Ingest {
         acceptor: &mut Acceptor<'_>,
     ) {
         let bytes: usize = sent.entries.iter().map(|e| e.line.len()).sum();
-        let stream = match state.streams.get(&sent.labels, tenant.as_str(), &self.limits, now) {
+        let stream = match state.streams.get(&sent.labels, tenant.as_str(), &state.limits, now) {
             Ok(stream) => stream,
             Err(error) => {
                 return acceptor.refuse(error.rule, sent.entries.len() as u64, bytes as u64, || error.text);
@@ -208,19 +236,26 @@ impl Ingest {
         }
         let state = self.tenant(tenant);
         let now = Timestamp::now();
-        let mut acceptor = Acceptor::new(&self.limits, now);
-        self.mapping
-            .map(&body, &state.streams, tenant.as_str(), &self.limits, now, &mut acceptor)
+        let mut acceptor = Acceptor::new(&state.limits, now).sampled(self.sample_budget());
+        state
+            .mapping
+            .map(&body, &state.streams, tenant.as_str(), &state.limits, now, &mut acceptor)
             .map_err(|e| Failure::invalid(e.to_string()))?;
         Ok(acceptor.finish())
     }
 
     async fn store(&self, tenant: &TenantId, accepted: Accepted, record: Bytes) -> Result<(), Failure> {
-        let Accepted { rows, mut reasons, bytes } = accepted;
+        let Accepted { rows, mut reasons, bytes, samples } = accepted;
         let lines = rows.len() as u64;
-        let rate = self.limits.ingestion_rate_mb * f64::from(1 << 20);
-        let burst = self.limits.ingestion_burst_size_mb * f64::from(1 << 20);
-        let fits = || self.tenant(tenant).rate.lock().take(bytes as f64, rate, burst, Timestamp::now());
+        let state = self.tenant(tenant);
+        let now = Timestamp::now();
+        if let Some(until) = state.blocked_until.filter(|until| now < *until) {
+            self.metrics.discarded(tenant, "blocked_ingestion", lines, bytes);
+            return blocked(tenant, until, state.limits.block_ingestion_status_code);
+        }
+        let rate = state.limits.ingestion_rate_mb * f64::from(1 << 20);
+        let burst = state.limits.ingestion_burst_size_mb * f64::from(1 << 20);
+        let fits = || state.rate.lock().take(bytes as f64, rate, burst, now);
         if rate > 0.0 && !fits() {
             reasons.add(Rule::RateLimited, lines, bytes, || {
                 format!(
@@ -229,8 +264,16 @@ impl Ingest {
                 )
             });
         } else if lines > 0 {
-            self.store.append(tenant, record, rows).await.map_err(append_failure)?;
+            let streams: Option<Vec<_>> =
+                self.tails.any().then(|| rows.streams.iter().map(|s| s.labels.clone()).collect());
+            self.store.append(tenant, record.clone(), rows).await.map_err(append_failure)?;
             self.metrics.received(tenant, lines, bytes);
+            if self.tails.any() {
+                self.tails.publish(tenant, &record, streams.as_deref());
+            }
+            if let Some(patterns) = &self.patterns {
+                patterns.observe(tenant, &state.limits, &samples, now);
+            }
         }
         for refused in reasons.iter() {
             self.metrics.discarded(tenant, refused.rule.name(), refused.entries, refused.bytes);
@@ -239,10 +282,33 @@ impl Ingest {
     }
 
     fn tenant(&self, tenant: &TenantId) -> Arc<TenantState> {
-        if let Some(state) = self.tenants.read().get(tenant) {
+        let limits = self.limits.of(tenant);
+        let known = |state: &&Arc<TenantState>| Arc::ptr_eq(&state.limits, &limits);
+        if let Some(state) = self.tenants.read().get(tenant).filter(known) {
             return state.clone();
         }
-        self.tenants.write().entry(tenant.clone()).or_default().clone()
+        let mut tenants = self.tenants.write();
+        if let Some(state) = tenants.get(tenant).filter(known) {
+            return state.clone();
+        }
+        let state = Arc::new(TenantState::new(limits.clone()));
+        tenants.insert(tenant.clone(), state.clone());
+        state
+    }
+}
+
+/// The answer to a tenant whose pushes are refused.
+fn blocked(tenant: &TenantId, until: Timestamp, status: u16) -> Result<(), Failure> {
+    match StatusCode::from_u16(status) {
+        Ok(StatusCode::OK) => Ok(()),
+        status => {
+            let status = status.unwrap_or(StatusCode::BAD_REQUEST);
+            let text = format!(
+                "ingestion blocked for user {tenant} until '{until}' with status code '{}'",
+                status.as_u16()
+            );
+            Err(Failure::invalid(text).with_status(status))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::ingest::names::{self, SERVICE_NAME};
 use crate::ingest::rate::TokenBucket;
 use crate::ingest::reasons::Rule;
 use crate::limits::Limits;
+use crate::patterns::Sampler;
 
 /// After this long without a push a stream is not active any more, in seconds.
 const IDLE_SECONDS: i64 = 30 * 60;
@@ -28,6 +29,8 @@ pub struct Stream {
     pub level: Option<String>,
     /// How fast it sends.
     pub rate: Mutex<TokenBucket>,
+    /// Which of its lines patterns are found in.
+    pub sampler: Mutex<Sampler>,
     seen: AtomicI64,
 }
 
@@ -181,11 +184,12 @@ impl Stream {
             );
             return refuse(Rule::MissingEnforcedLabels, text);
         }
-        let level = level::NAMES
+        let level = limits
+            .log_level_fields
             .iter()
             .find_map(|name| labels.get(name))
             .map(|value| level::normalise(value).into_owned());
-        Ok(Self { labels, level, rate: Mutex::default(), seen: AtomicI64::new(0) })
+        Ok(Self { labels, level, rate: Mutex::default(), sampler: Mutex::default(), seen: AtomicI64::new(0) })
     }
 }
 

@@ -22,7 +22,7 @@ pub fn streams(
     let mut found: BTreeMap<Labels, Amount> = BTreeMap::new();
     for block in &view.blocks {
         for (_, stream) in block.index().select(&[], first, last).filter(|(_, s)| wanted(&s.labels)) {
-            let amount = stream.amount(first, last);
+            let amount = stream.amount(first.max(view.oldest(&stream.labels)), last);
             if amount.parts > 0 {
                 found.entry(stream.labels.clone()).or_default().join(amount);
             }

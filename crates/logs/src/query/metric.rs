@@ -1,16 +1,46 @@
 //! Runs metric queries: the windows of each range aggregation are shared out among workers, each with a part of the query.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use logql::{MetricExpr, MetricLimits, MetricParams, MetricQuery, QueryResult};
-use parking_lot::Mutex;
+use logql::{
+    EntryBatch, EvalError, MetadataNeeds, MetricExpr, MetricLimits, MetricParams, MetricQuery, QueryResult,
+};
 use service::Failure;
-use tokio::task::JoinSet;
+use shred::{Columns, Table};
 
-use crate::query::plan::{self, Window};
-use crate::query::run::{Cancel, Querier, QueryContext, TASK_ROWS, TaskContext, eval_failure};
+use crate::query::counts::Counting;
+use crate::query::gate::{Cancel, within_bytes};
+use crate::query::run::{Querier, QueryContext, eval_failure, on_thread};
 use crate::query::stats::QueryStats;
+use crate::query::task::{Consumer, TaskContext};
+use crate::query::window::{Window, windows};
+
+/// A range aggregation of a part of a metric query.
+struct LeafPart {
+    query: MetricQuery,
+    leaf: usize,
+    metadata: MetadataNeeds,
+}
+
+impl Consumer for LeafPart {
+    fn columns(&self, table: &Table) -> Columns {
+        self.query.columns(self.leaf, table)
+    }
+
+    fn screen_columns(&self, table: &Table) -> Option<Columns> {
+        self.query.screen_columns(self.leaf, table)
+    }
+
+    fn screen_metadata(&self) -> MetadataNeeds {
+        self.metadata.clone()
+    }
+
+    fn screen(&mut self, batch: &EntryBatch) -> Result<Vec<u32>, EvalError> {
+        self.query.screen(self.leaf, batch)
+    }
+
+    fn push(&mut self, batch: &EntryBatch) -> Result<(), EvalError> {
+        self.query.push(self.leaf, batch)
+    }
+}
 
 impl Querier {
     /// Runs a metric query.
@@ -28,37 +58,42 @@ impl Querier {
             if first > last {
                 continue;
             }
-            let view = self.view(&context.tenant, first, last).await?;
-            let windows = self.windows(&view, leaf.matchers, first, last, TASK_ROWS).await?;
-            QueryStats::add(&context.stats.chunks_planned, windows.len() as u64);
-            let cancel = Cancel::new();
-            let task = TaskContext {
-                view,
-                needs: Arc::new(leaf.needs),
-                query: context.clone(),
-                permits: self.permits.clone(),
-                cancelled: cancel.flag(),
-            };
-            let queue: Arc<Mutex<VecDeque<Window>>> = Arc::new(Mutex::new(windows.into()));
-            let mut workers = JoinSet::new();
-            for _ in 0..self.parallel {
-                let (task, queue, mut part) = (task.clone(), queue.clone(), query.fork());
-                workers.spawn(async move {
-                    loop {
-                        let taken = plan::take(&mut queue.lock(), TASK_ROWS);
-                        if taken.is_empty() {
-                            return Ok::<_, Failure>(part);
-                        }
-                        part = task.run(taken, part, move |part, batch| part.push(at, batch)).await?;
+            let plan = self.plan(context, leaf.matchers, leaf.needs.clone(), first, last).await?;
+            let (counts, metadata) = (leaf.counts_only, leaf.needs.metadata.clone());
+            let (planned, weight) = (plan.clone(), self.task_weight);
+            let count = move || {
+                let left: Vec<Window> = match counts {
+                    None => planned.streams.iter().flat_map(|s| windows(s, first, last, weight)).collect(),
+                    Some(counts) => {
+                        let mut counting =
+                            Counting { query: &mut query, leaf: at, counts, metadata, limit: weight };
+                        counting.run(&planned, first, last).map_err(eval_failure)?
                     }
-                });
+                };
+                Ok((query, left))
+            };
+            let mut left;
+            (query, left) = on_thread(count).await?;
+            // In the order of the files: a task then opens the columns of one block or two, and not those of all.
+            left.sort_by_cached_key(Window::place);
+            if left.is_empty() {
+                continue;
             }
-            while let Some(part) = workers.join_next().await {
-                let part = part.map_err(|e| Failure::internal(format!("a query worker died: {e}")))??;
-                query.merge(part).map_err(eval_failure)?;
+            QueryStats::add(&context.stats.chunks_planned, left.len() as u64);
+            // Everything that is planned is read, so there is no need to begin what is too much.
+            within_bytes(
+                context.stats.bytes() + left.iter().map(|w| w.bytes).sum::<u64>(),
+                context.max_bytes,
+            )?;
+            let cancel = Cancel::new();
+            let (needs, gate) = (leaf.needs.clone(), self.gate.clone());
+            let task = TaskContext::new(plan, needs, context.clone(), gate, cancel.flag());
+            let fork = || LeafPart { query: query.fork(), leaf: at, metadata: leaf.needs.metadata.clone() };
+            let parts = self.share_out(&task, left, weight, fork).await?;
+            for part in parts {
+                query.merge(part.query).map_err(eval_failure)?;
             }
-            drop(cancel);
         }
-        query.finish().map_err(eval_failure)
+        on_thread(move || query.finish().map_err(eval_failure)).await
     }
 }

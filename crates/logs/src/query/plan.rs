@@ -1,212 +1,310 @@
-//! Which rows a query reads, in pieces that can be read and evaluated independently.
-//!
-//! The range of each matching stream is cut into windows of time of a bounded number of rows. All rows of a window, wherever they
-//! are, are read together, put into order and freed of duplicates; so windows need nothing of each other.
+//! Which streams a query reads, and where their rows are: in granules that can hold what it looks for, and in heads.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_schema::ArrowError;
-use model::{Labels, Matcher};
+use block::{OpenBlock, RowRanges};
+use logql::Needs;
+use model::{Labels, Matcher, TenantId};
+use shred::Table;
 
+use crate::deletes::TenantMask;
+use crate::query::prune::Pruner;
+use crate::query::stats::QueryStats;
 use crate::query::view::View;
 use crate::store::head::Chunk;
-use crate::store::index::IndexStream;
+use crate::store::index::{IndexStream, Part as IndexPart, Run};
+use crate::store::signal::LogsSignal;
+use crate::tenancy;
 
-/// A stretch of time of one stream.
-#[derive(Debug, Clone)]
-pub struct Window {
-    /// The stream.
+/// A block as queries see it.
+pub type Block = OpenBlock<LogsSignal>;
+
+/// The streams of a query and the blocks that hold them.
+#[derive(Default)]
+pub struct Plan {
+    /// Blocks by number.
+    pub blocks: Vec<Arc<Block>>,
+    /// In order of their labels.
+    pub streams: Vec<StreamPlan>,
+}
+
+/// A stream, and where its rows may be.
+pub struct StreamPlan {
+    /// Its labels.
     pub labels: Labels,
-    /// First instant.
+    /// First instant that is asked for.
     pub first: i64,
-    /// Last instant.
+    /// Last instant that is asked for.
     pub last: i64,
-    /// Where its rows may be, in order of arrival.
-    pub parts: Vec<Part>,
-    /// How many rows the parts have.
-    pub rows: u64,
-    /// Whether the parts meet in time, so that entries may be there twice and must be compared whole.
-    pub overlaps: bool,
+    /// In order of arrival.
+    pub sources: Vec<Source>,
+    /// What is hidden of it, if anything is.
+    pub mask: Option<Arc<TenantMask>>,
+}
+
+/// A stream's rows in one block or chunk.
+#[derive(Clone)]
+pub enum Source {
+    /// In a block.
+    Block(BlockSource),
+    /// In a head.
+    Memory(Arc<Chunk>),
+}
+
+/// A stream's rows in a block.
+#[derive(Clone)]
+pub struct BlockSource {
+    /// Number of the block.
+    pub number: usize,
+    /// The block.
+    pub block: Arc<Block>,
+    /// Place of the stream in the index.
+    stream: usize,
+    /// Which granules of the block can hold entries that pass; all if `None`, and those beyond the list.
+    kept: Option<Arc<[bool]>>,
 }
 
 /// A place with rows of a window, and maybe with others around them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Part {
-    /// Rows of a block, by its place in the view.
+    /// Rows of a block.
     Block {
-        /// The block.
+        /// Number of the block.
         block: usize,
-        /// The rows.
-        rows: Range<u64>,
+        /// The rows, ascending.
+        rows: RowRanges,
+        /// Bytes of their lines, about.
+        bytes: u64,
     },
     /// A chunk of a head.
     Memory(Arc<Chunk>),
 }
 
-/// A stream's rows in one block or chunk.
-enum Source<'a> {
-    Block(usize, &'a IndexStream),
-    Memory(Arc<Chunk>),
-}
-
-/// The windows of all matching streams in `first..=last`, each of about `window_rows` rows; stream by stream, ascending.
-pub fn windows(
-    view: &View,
-    matchers: &[Matcher],
-    first: i64,
-    last: i64,
-    window_rows: u64,
-) -> Result<Vec<Window>, ArrowError> {
-    let mut streams: BTreeMap<Labels, Vec<Source<'_>>> = BTreeMap::new();
-    for (at, block) in view.blocks.iter().enumerate() {
-        for (_, stream) in block.index().select(matchers, first, last) {
-            streams.entry(stream.labels.clone()).or_default().push(Source::Block(at, stream));
-        }
-    }
-    for head in &view.heads {
-        for selection in head.select(matchers, first, last)? {
-            let sources = streams.entry(selection.labels).or_default();
-            sources.extend(selection.chunks.into_iter().map(Source::Memory));
-        }
-    }
-    let mut windows = Vec::new();
-    for (labels, sources) in streams {
-        for (first, last) in cuts(&sources, first, last, window_rows) {
-            let (mut parts, mut bounds) = (Vec::new(), Vec::new());
-            for (part, bound) in sources.iter().filter_map(|source| source.part(first, last)) {
-                parts.push(part);
-                bounds.push(bound);
-            }
-            if !parts.is_empty() {
-                let rows = parts.iter().map(Part::rows).sum();
-                let overlaps = meet(bounds);
-                windows.push(Window { labels: labels.clone(), first, last, parts, rows, overlaps });
+impl Plan {
+    /// Finds the streams of a view that satisfy all matchers and have rows in `first..=last` that can pass. Where the view is that of
+    /// one of several tenants, `tenant` is it.
+    pub fn new(
+        view: &View,
+        tenant: Option<&TenantId>,
+        matchers: &[Matcher],
+        needs: &Needs,
+        first: i64,
+        last: i64,
+        stats: &QueryStats,
+    ) -> Result<Self, ArrowError> {
+        let pruner = Pruner::new(needs);
+        let (mut planned, mut kept_parts) = (0, 0);
+        let mut streams: BTreeMap<Labels, Vec<Source>> = BTreeMap::new();
+        for (number, block) in view.blocks.iter().enumerate() {
+            let kept = (!pruner.is_idle()).then(|| pruner.ask(block.index()));
+            for (at, stream) in block.index().select(matchers, first, last) {
+                let kept = kept.as_ref().and_then(|kept| match tenant {
+                    None => kept.of(&stream.labels),
+                    Some(tenant) => kept.of(&tenancy::label(&stream.labels, tenant)),
+                });
+                let source = BlockSource { number, block: block.clone(), stream: at, kept };
+                planned += stream.parts_within(first, last).len() as u64;
+                let found = source.parts(first, last).count() as u64;
+                kept_parts += found;
+                if found > 0 {
+                    streams.entry(stream.labels.clone()).or_default().push(Source::Block(source));
+                }
             }
         }
-    }
-    Ok(windows)
-}
-
-impl Part {
-    fn rows(&self) -> u64 {
-        match self {
-            Self::Block { rows, .. } => rows.end - rows.start,
-            Self::Memory(chunk) => chunk.entries.len() as u64,
+        QueryStats::add(&stats.granules_planned, planned);
+        QueryStats::add(&stats.granules_kept, kept_parts);
+        if !pruner.is_idle() {
+            QueryStats::add(&stats.needle_searches, view.blocks.len() as u64);
         }
+        for head in &view.heads {
+            for selection in head.select(matchers, first, last)? {
+                let sources = streams.entry(selection.labels).or_default();
+                sources.extend(selection.chunks.into_iter().map(Source::Memory));
+            }
+        }
+        let mut plans = Vec::with_capacity(streams.len());
+        for (labels, sources) in streams {
+            let first = first.max(view.oldest(&labels));
+            if first <= last {
+                let mask = view.mask.touches(&labels, first, last).then(|| view.mask.clone());
+                plans.push(StreamPlan { labels, first, last, sources, mask });
+            }
+        }
+        QueryStats::add(&stats.streams, plans.len() as u64);
+        Ok(Self { blocks: view.blocks.clone(), streams: plans })
+    }
+
+    /// The shapes and fields of one of the blocks that are read.
+    pub fn any_table(&self) -> Option<&Table> {
+        self.streams.iter().flat_map(|stream| &stream.sources).find_map(|source| match source {
+            Source::Block(source) => Some(&*source.block.index().table),
+            Source::Memory(_) => None,
+        })
+    }
+
+    /// Adds what was planned for one of several tenants; its streams gain the label that tells whose they are.
+    pub fn join(&mut self, other: Self, tenant: &TenantId) {
+        let shift = self.blocks.len();
+        self.blocks.extend(other.blocks);
+        self.streams.extend(other.streams.into_iter().map(|mut stream| {
+            stream.labels = tenancy::label(&stream.labels, tenant);
+            for source in &mut stream.sources {
+                if let Source::Block(block) = source {
+                    block.number += shift;
+                }
+            }
+            stream
+        }));
+        self.streams.sort_by(|a, b| a.labels.cmp(&b.labels));
     }
 }
 
-impl Source<'_> {
-    /// The rows that may lie in a window, and between which times they do.
-    fn part(&self, first: i64, last: i64) -> Option<(Part, (i64, i64))> {
-        let (part, from, to) = match self {
-            Self::Block(block, stream) => {
-                let rows = stream.rows_within(first, last);
-                let mut parts = stream.parts.iter().filter(|p| p.first <= last && p.last >= first);
-                let from = parts.next()?;
-                let to = parts.next_back().unwrap_or(from);
-                (Part::Block { block: *block, rows }, from.first, to.last)
+impl BlockSource {
+    /// The stream in the index.
+    pub fn stream(&self) -> &IndexStream {
+        &self.block.index().streams[self.stream]
+    }
+
+    fn is_kept(&self, part: usize) -> bool {
+        let granule = self.stream().granules().start as usize + part;
+        self.kept.as_ref().is_none_or(|kept| kept.get(granule).copied().unwrap_or(true))
+    }
+
+    /// Whether every granule can hold entries that pass.
+    pub fn keeps_all(&self) -> bool {
+        self.kept.is_none()
+    }
+
+    /// The parts that meet the range and can hold entries that pass.
+    pub fn parts(&self, first: i64, last: i64) -> impl DoubleEndedIterator<Item = (usize, IndexPart)> + '_ {
+        let parts = self.stream().parts_within(first, last).filter(|part| self.is_kept(*part));
+        parts.map(|part| (part, self.stream().parts[part]))
+    }
+}
+
+impl Source {
+    /// Between which times its rows in the range lie; `None` if it has none there.
+    pub fn bounds(&self, first: i64, last: i64) -> Option<(i64, i64)> {
+        let (from, to) = match self {
+            Self::Block(source) => {
+                let mut parts = source.parts(first, last);
+                let (_, front) = parts.next()?;
+                let back = parts.next_back().map_or(front, |(_, part)| part);
+                (front.first, back.last)
             }
             Self::Memory(chunk) => {
                 let (from, to) = (chunk.entries.first(), chunk.entries.last());
                 if from > last || to < first {
                     return None;
                 }
-                (Part::Memory(chunk.clone()), from, to)
+                (from, to)
             }
         };
-        Some((part, (from.max(first), to.min(last))))
+        Some((from.max(first), to.min(last)))
     }
 
-    /// First time and number of rows of each piece that meets the range.
-    fn pieces(&self, first: i64, last: i64, out: &mut Vec<(i64, u64)>) {
+    /// The rows that may lie in a range.
+    pub fn part(&self, first: i64, last: i64) -> Option<Part> {
         match self {
-            Self::Block(_, stream) => {
-                let parts = stream.parts().filter(|(_, p)| p.first <= last && p.last >= first);
-                out.extend(parts.map(|(rows, part)| (part.first, rows.end - rows.start)));
+            Self::Block(source) => {
+                let stream = source.stream();
+                let wanted = stream.rows_within(first, last);
+                let (mut ranges, mut bytes) = (Vec::new(), 0);
+                for (at, part) in source.parts(first, last) {
+                    let all = stream.part_rows(at);
+                    let rows = all.start.max(wanted.start)..all.end.min(wanted.end);
+                    if !rows.is_empty() {
+                        bytes += share(part.bytes, rows.end - rows.start, all.end - all.start);
+                        ranges.push(rows);
+                    }
+                }
+                let rows: RowRanges = ranges.into_iter().collect();
+                (!rows.is_empty()).then_some(Part::Block { block: source.number, rows, bytes })
             }
-            Self::Memory(chunk) => out.push((chunk.entries.first(), chunk.entries.len() as u64)),
+            Self::Memory(chunk) => self.bounds(first, last).map(|_| Part::Memory(chunk.clone())),
         }
     }
 }
 
-/// Whether two of the intervals have an instant in common.
-fn meet(mut bounds: Vec<(i64, i64)>) -> bool {
-    bounds.sort_unstable();
-    bounds.windows(2).any(|w| w[1].0 <= w[0].1)
+/// The runs of a source that meet a range, from one end to the other, each with the bytes of its lines, about.
+pub(crate) struct Runs {
+    source: Source,
+    first: i64,
+    last: i64,
+    backward: bool,
+    /// Parts that are left, the next one at the end.
+    parts: Vec<usize>,
+    /// Runs of the part under way, the next one at the end.
+    runs: Vec<(Run, u64)>,
 }
 
-/// Cuts a range into pieces of about `rows` rows, and where sources begin or cease to meet in time: so only what they have in
-/// common, often a little at their ends, is compared whole.
-fn cuts(sources: &[Source<'_>], first: i64, last: i64, rows: u64) -> Vec<(i64, i64)> {
-    let mut pieces = Vec::new();
-    sources.iter().for_each(|source| source.pieces(first, last, &mut pieces));
-    let bounds =
-        sources.iter().filter_map(|source| source.part(first, last)).map(|(_, bounds)| bounds).collect();
-    let common = common(bounds);
-    // Of equal times a forced cut comes first.
-    let forced =
-        common.iter().flat_map(|(from, to)| [*from, to.saturating_add(1)]).map(|time| (time, 0, true));
-    let mut pieces: Vec<(i64, u64, bool)> =
-        pieces.into_iter().map(|(time, count)| (time, count, false)).collect();
-    pieces.extend(forced);
-    pieces.sort_unstable_by_key(|(time, _, forced)| (*time, !forced));
-    let (mut out, mut start, mut held) = (Vec::new(), first, 0);
-    for (time, count, forced) in pieces {
-        if (held >= rows || forced) && time > start && time <= last {
-            out.push((start, time - 1));
-            (start, held) = (time, 0);
-        }
-        held += count;
-    }
-    out.push((start, last));
-    out
-}
-
-/// The stretches that two or more of the intervals cover, disjoint and ascending.
-fn common(mut bounds: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
-    bounds.sort_unstable();
-    let mut out: Vec<(i64, i64)> = Vec::new();
-    let mut reached = i64::MIN;
-    for (from, to) in bounds {
-        if from <= reached {
-            let upto = to.min(reached);
-            match out.last_mut() {
-                Some(before) if from <= before.1.saturating_add(1) => before.1 = before.1.max(upto),
-                _ => out.push((from, upto)),
-            }
-        }
-        reached = reached.max(to);
-    }
-    out
-}
-
-/// Takes windows off the front until they have `rows` rows.
-pub fn take(windows: &mut std::collections::VecDeque<Window>, rows: u64) -> Vec<Window> {
-    let (mut taken, mut held) = (Vec::new(), 0);
-    while held < rows {
-        let Some(window) = windows.pop_front() else { break };
-        held += window.rows;
-        taken.push(window);
-    }
-    taken
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stretches_in_common() {
-        let check = |bounds: &[(i64, i64)], expect: &[(i64, i64)]| {
-            assert_eq!(common(bounds.to_vec()), expect, "{bounds:?}")
+impl Runs {
+    /// Of a source, oldest or newest first.
+    pub(crate) fn new(source: &Source, first: i64, last: i64, backward: bool) -> Self {
+        let mut parts: Vec<usize> = match source {
+            Source::Block(block) => block.parts(first, last).map(|(at, _)| at).collect(),
+            Source::Memory(_) => vec![0],
         };
-        check(&[(0, 5), (6, 9)], &[]);
-        check(&[(0, 5), (5, 9)], &[(5, 5)]);
-        check(&[(0, 9), (2, 4), (3, 6)], &[(2, 6)]);
-        check(&[(0, 3), (2, 9), (5, 6), (8, 12)], &[(2, 3), (5, 6), (8, 9)]);
-        assert!(meet(vec![(0, 5), (5, 9)]) && !meet(vec![(6, 9), (0, 5)]));
+        if !backward {
+            parts.reverse();
+        }
+        Self { source: source.clone(), first, last, backward, parts, runs: Vec::new() }
+    }
+
+    fn of_part(&self, part: usize) -> Vec<(Run, u64)> {
+        match &self.source {
+            Source::Block(source) => {
+                let stream = source.stream();
+                let all = stream.part_rows(part);
+                let bytes = |run: &Run| {
+                    share(stream.parts[part].bytes, run.rows.end - run.rows.start, all.end - all.start)
+                };
+                stream.runs_of(part).into_iter().map(|run| (run.clone(), bytes(&run))).collect()
+            }
+            Source::Memory(chunk) => {
+                let times = chunk.entries.timestamps.values();
+                let run = |(at, times): (usize, &[i64])| {
+                    let rows = at as u64 * MEMORY_RUN as u64..(at * MEMORY_RUN + times.len()) as u64;
+                    let bytes =
+                        share(chunk.line_bytes as u64, times.len() as u64, chunk.entries.len() as u64);
+                    (Run { rows, first: times[0], last: times[times.len() - 1] }, bytes)
+                };
+                times.chunks(MEMORY_RUN).enumerate().map(run).collect()
+            }
+        }
+    }
+}
+
+/// Rows of a run of a chunk.
+const MEMORY_RUN: usize = 256;
+
+impl Iterator for Runs {
+    type Item = (Run, u64);
+
+    fn next(&mut self) -> Option<(Run, u64)> {
+        loop {
+            while let Some((run, bytes)) = self.runs.pop() {
+                if run.first <= self.last && run.last >= self.first {
+                    return Some((run, bytes));
+                }
+            }
+            let part = self.parts.pop()?;
+            let mut runs = self.of_part(part);
+            if !self.backward {
+                runs.reverse();
+            }
+            self.runs = runs;
+        }
+    }
+}
+
+/// `part` of `whole`, of an amount.
+fn share(amount: u64, part: u64, whole: u64) -> u64 {
+    if part == whole {
+        amount
+    } else {
+        (u128::from(amount) * u128::from(part) / u128::from(whole.max(1))) as u64
     }
 }

@@ -1,130 +1,173 @@
-//! Runs log queries: windows in the direction of the query, more at a time the longer it takes, until no window can matter.
+//! Runs queries: plans them, shares windows out among workers, and stops when no window can matter any more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use block::Store;
+use block::{Manifest, Store};
 use logql::{
-    Categories, Direction, EntryBatch, EvalError, LogExpr, LogParams, LogQuery, Needs, ResultStream,
+    Categories, Direction, EntryBatch, EvalError, LogExpr, LogParams, LogQuery, MetadataNeeds, Needs,
+    ResultStream,
 };
-use model::TenantId;
+use model::{Matcher, TenantId};
+use parking_lot::Mutex;
 use service::Failure;
-use tokio::sync::Semaphore;
+use shred::{Columns, Table};
 use tokio::task::JoinSet;
 
-use crate::query::plan::{self, Window};
-use crate::query::read::{arrow_failure, load};
+use crate::compact::{Retention, Retentions};
+use crate::deletes::{Deletes, TenantMask};
+use crate::query::frontier::Frontier;
+use crate::query::gate::{Cancel, Gate};
+use crate::query::plan::Plan;
+use crate::query::read::arrow_failure;
 use crate::query::stats::QueryStats;
+use crate::query::task::{Consumer, TaskContext};
 use crate::query::view::View;
-use crate::store::index::GRANULE_ROWS;
+use crate::query::window::{self, Window};
 use crate::store::signal::LogsSignal;
+use crate::tenancy::{self, Selection};
 
-/// Rows of the first step of a log query.
-const FIRST_ROWS: u64 = 2 * GRANULE_ROWS;
-/// Rows of a task at most.
-pub(crate) const TASK_ROWS: u64 = 16 * GRANULE_ROWS;
+/// What a task weighs at most, in rows.
+const TASK_WEIGHT: u64 = 64 << 10;
+/// What a task of a log query weighs at least: smaller ones are not worth a thread.
+const LEAST_WEIGHT: u64 = 8 << 10;
+/// The first slab of a log query that filters holds so many rows for each of its limit.
+const SELECTIVITY: u64 = 16;
+/// Each slab of a log query is so much larger than the one before.
+const GROWTH: u64 = 4;
+/// Memory for the rows of all queries, unless said otherwise.
+const MEMORY: u64 = 256 << 20;
 
-/// Evaluates queries, a bounded number of tasks at a time.
+/// Evaluates queries, a bounded number of tasks at a time. Cheap to clone; clones share their bounds.
+#[derive(Clone)]
 pub struct Querier {
-    pub(crate) store: Arc<Store<LogsSignal>>,
-    pub(crate) permits: Arc<Semaphore>,
-    pub(crate) parallel: usize,
+    store: Arc<Store<LogsSignal>>,
+    pub(crate) gate: Gate,
+    parallel: usize,
+    hiding: Hiding,
+    /// What a task weighs at most, in rows.
+    pub(crate) task_weight: u64,
+}
+
+/// What is hidden from queries: lines to be deleted, and those that are expired.
+#[derive(Clone, Default)]
+pub(crate) struct Hiding {
+    deletes: Option<Arc<Deletes>>,
+    retentions: Option<Retentions>,
+}
+
+impl Hiding {
+    pub(crate) fn mask(&self, tenant: &TenantId, manifest: &Manifest) -> Result<Arc<TenantMask>, Failure> {
+        self.deletes.as_ref().map_or_else(|| Ok(Arc::default()), |deletes| deletes.mask(tenant, manifest))
+    }
+
+    pub(crate) fn retention(&self, tenant: &TenantId) -> Arc<Retention> {
+        self.retentions.as_ref().map(|retentions| retentions.of(tenant)).unwrap_or_default()
+    }
 }
 
 /// Whose query it is and what it may cost.
 #[derive(Clone)]
 pub struct QueryContext {
-    /// The tenant.
-    pub tenant: TenantId,
+    /// The tenant; of several, the streams gain the label that tells whose they are.
+    pub tenants: Vec<TenantId>,
     /// Counters of the answer.
     pub stats: Arc<QueryStats>,
     /// Most bytes it may read; 0 for any.
     pub max_bytes: u64,
 }
 
-/// Tells tasks on blocking threads that nobody waits for them any more.
-pub(crate) struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    pub(crate) fn new() -> Self {
-        Self(Arc::default())
+impl Consumer for LogQuery {
+    fn columns(&self, table: &Table) -> Columns {
+        self.columns(table)
     }
 
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        self.0.clone()
+    fn screen_columns(&self, table: &Table) -> Option<Columns> {
+        self.screen_columns(table)
     }
-}
 
-impl Drop for Cancel {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+    fn screen_metadata(&self) -> MetadataNeeds {
+        self.screen_metadata()
     }
-}
 
-/// Everything a task needs to run on its own.
-#[derive(Clone)]
-pub(crate) struct TaskContext {
-    pub(crate) view: Arc<View>,
-    pub(crate) needs: Arc<Needs>,
-    pub(crate) query: QueryContext,
-    pub(crate) permits: Arc<Semaphore>,
-    pub(crate) cancelled: Arc<AtomicBool>,
-}
+    fn screen(&mut self, batch: &EntryBatch) -> Result<Vec<u32>, EvalError> {
+        Ok(self.screen(batch))
+    }
 
-impl TaskContext {
-    /// Reads windows and hands their batches to `push` on a blocking thread.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        windows: Vec<Window>,
-        mut state: T,
-        mut push: impl FnMut(&mut T, &EntryBatch) -> Result<(), EvalError> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let _permit = self
-            .permits
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| Failure::unavailable("the querier is stopping", None))?;
-        let loaded = load(&self.view, windows, &self.needs).await?;
-        let (stats, cancelled) = (self.query.stats.clone(), self.cancelled.clone());
-        QueryStats::add(&stats.tasks, 1);
-        let max_bytes = self.query.max_bytes;
-        let work = move || {
-            for batches in loaded.batches(stats.clone()) {
-                if cancelled.load(Ordering::Relaxed) {
-                    return Err(Failure::cancelled());
-                }
-                for batch in batches.map_err(arrow_failure)? {
-                    push(&mut state, &batch).map_err(eval_failure)?;
-                }
-                if max_bytes > 0 && stats.bytes() > max_bytes {
-                    let text = format!(
-                        "the query would read too many bytes (query: more than {} bytes, limit: {max_bytes} bytes): narrow the \
-                         selector or the time range, or raise limits_config.max_query_bytes_read",
-                        stats.bytes()
-                    );
-                    return Err(Failure::invalid(text));
-                }
-            }
-            Ok(state)
-        };
-        tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|e| Err(Failure::internal(format!("a query task died: {e}"))))
+    fn push(&mut self, batch: &EntryBatch) -> Result<(), EvalError> {
+        self.push(batch)
     }
 }
 
 impl Querier {
-    /// A querier that evaluates `parallel` tasks at a time.
+    /// A querier that evaluates `parallel` tasks at a time. Nothing is hidden.
     pub fn new(store: Arc<Store<LogsSignal>>, parallel: usize) -> Self {
-        Self { store, permits: Arc::new(Semaphore::new(parallel)), parallel }
+        let parallel = parallel.max(1);
+        Self {
+            store,
+            gate: Gate::new(parallel, MEMORY),
+            parallel,
+            hiding: Hiding::default(),
+            task_weight: TASK_WEIGHT,
+        }
+    }
+
+    /// With so many bytes of memory for the rows of all queries under way.
+    pub fn with_memory(self, bytes: u64) -> Self {
+        Self { gate: Gate::new(self.parallel, bytes), ..self }
+    }
+
+    /// Hides what is to be deleted and what is expired.
+    pub fn hiding(self, deletes: Arc<Deletes>, retentions: Retentions) -> Self {
+        Self { hiding: Hiding { deletes: Some(deletes), retentions: Some(retentions) }, ..self }
+    }
+
+    /// With tasks of at most this weight, in rows.
+    #[cfg(test)]
+    pub(crate) fn with_task_weight(self, task_weight: u64) -> Self {
+        Self { task_weight, ..self }
+    }
+
+    /// What bounds the queries of the process.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Opens what a query over `first..=last` sees.
     pub async fn view(&self, tenant: &TenantId, first: i64, last: i64) -> Result<Arc<View>, Failure> {
-        Ok(Arc::new(View::open(&self.store, tenant, first, last).await?))
+        Ok(Arc::new(View::open(&self.store, &self.hiding, tenant, first, last).await?))
+    }
+
+    /// Finds the streams of a query and where their rows are.
+    pub(crate) async fn plan(
+        &self,
+        context: &QueryContext,
+        matchers: Vec<Matcher>,
+        needs: Needs,
+        first: i64,
+        last: i64,
+    ) -> Result<Arc<Plan>, Failure> {
+        let started = Instant::now();
+        let mut joined = Plan::default();
+        for Selection { tenant, matchers } in tenancy::select(&context.tenants, &matchers)? {
+            let view = self.view(&tenant, first, last).await?;
+            let (needs, stats) = (needs.clone(), context.stats.clone());
+            let several = (context.tenants.len() > 1).then_some(tenant);
+            let owner = several.clone();
+            let plan = on_thread(move || {
+                Plan::new(&view, owner.as_ref(), &matchers, &needs, first, last, &stats)
+                    .map_err(arrow_failure)
+            });
+            let plan = plan.await?;
+            match several {
+                None => joined = plan,
+                Some(tenant) => joined.join(plan, &tenant),
+            }
+        }
+        let plan = Arc::new(joined);
+        QueryStats::add(&context.stats.plan_nanos, started.elapsed().as_nanos() as u64);
+        Ok(plan)
     }
 
     /// Runs a log query.
@@ -137,68 +180,120 @@ impl Querier {
     ) -> Result<Vec<ResultStream>, Failure> {
         let mut query = LogQuery::new(expr, params).map_err(eval_failure)?;
         let (first, last) = (params.start, params.start.max(params.end.saturating_sub(1)));
-        let view = self.view(&context.tenant, first, last).await?;
-        let mut windows = self.windows(&view, query.matchers().to_vec(), first, last, GRANULE_ROWS).await?;
-        QueryStats::add(&context.stats.chunks_planned, windows.len() as u64);
-        match params.direction {
+        let plan = self.plan(context, query.matchers().to_vec(), query.needs().clone(), first, last).await?;
+        let cancel = Cancel::new();
+        let (needs, gate) = (query.needs().clone(), self.gate.clone());
+        let task = TaskContext::new(plan.clone(), needs, context.clone(), gate, cancel.flag());
+        let limit = params.limit as u64;
+        let filters = plan.any_table().is_some_and(|table| query.screen_columns(table).is_some());
+        let mut weight =
+            if filters { limit.saturating_mul(SELECTIVITY).max(LEAST_WEIGHT) } else { limit.max(512) };
+        let direction = params.direction;
+        let planned = plan.clone();
+        let mut frontier = on_thread(move || Ok(Frontier::new(&planned, direction, first, last))).await?;
+        loop {
+            let (cutoff, planned, weights) = (query.cutoff(), plan.clone(), (weight, self.task_weight));
+            let next = move || {
+                let slab = slab(&planned, &mut frontier, direction, cutoff, weights);
+                Ok((frontier, slab))
+            };
+            let slab;
+            (frontier, slab) = on_thread(next).await?;
+            let Some(slab) = slab else { break };
+            QueryStats::add(&context.stats.chunks_planned, slab.len() as u64);
+            let heavy: u64 = slab.iter().map(Window::weight).sum();
+            let least = LEAST_WEIGHT.min(self.task_weight);
+            let share = (heavy / self.parallel as u64 + 1).clamp(least, self.task_weight);
+            let parts = self.share_out(&task, slab, share, || query.fork()).await?;
+            for part in parts {
+                query.merge(part).map_err(eval_failure)?;
+            }
+            weight = weight
+                .saturating_mul(GROWTH)
+                .min(self.task_weight * self.parallel as u64 * GROWTH)
+                .max(weight);
+        }
+        on_thread(move || Ok(query.finish(categories))).await
+    }
+
+    /// Evaluates windows in as many workers as there may be; each takes windows of `share` by weight at a time, in their order, and
+    /// reads the next ones while it evaluates.
+    pub(crate) async fn share_out<C: Consumer + Sync>(
+        &self,
+        task: &TaskContext,
+        windows: Vec<Window>,
+        share: u64,
+        fork: impl Fn() -> C,
+    ) -> Result<Vec<C>, Failure> {
+        let heavy: u64 = windows.iter().map(Window::weight).sum();
+        let workers = usize::try_from(heavy.div_ceil(share)).unwrap_or(usize::MAX).clamp(1, self.parallel);
+        let queue: Arc<Mutex<VecDeque<Window>>> = Arc::new(Mutex::new(windows.into()));
+        let mut running = JoinSet::new();
+        for _ in 0..workers {
+            let (task, queue, pattern, mut consumer) = (task.clone(), queue.clone(), fork(), fork());
+            running.spawn(async move {
+                let take = || window::take(&mut queue.lock(), share);
+                let mut windows = take();
+                if windows.is_empty() {
+                    return Ok::<_, Failure>(consumer);
+                }
+                let mut loaded = task.load(windows, &pattern).await?;
+                loop {
+                    windows = take();
+                    if windows.is_empty() {
+                        return task.evaluate(loaded, consumer).await;
+                    }
+                    let evaluated = task.evaluate(loaded, consumer);
+                    (consumer, loaded) = futures::try_join!(evaluated, task.load(windows, &pattern))?;
+                }
+            });
+        }
+        let mut parts = Vec::with_capacity(workers);
+        while let Some(part) = running.join_next().await {
+            parts.push(part.map_err(|e| Failure::internal(format!("a query worker died: {e}")))??);
+        }
+        Ok(parts)
+    }
+}
+
+/// The windows of the next slab that has any, in the direction of the query. `None` if nothing that is left can be in the answer: all
+/// of it lies behind the cutoff.
+fn slab(
+    plan: &Plan,
+    frontier: &mut Frontier,
+    direction: Direction,
+    cutoff: Option<i64>,
+    (weight, window_weight): (u64, u64),
+) -> Option<Vec<Window>> {
+    loop {
+        let (mut first, mut last) = frontier.slab(weight)?;
+        match (cutoff, direction) {
+            (Some(cutoff), Direction::Backward) => first = first.max(cutoff),
+            (Some(cutoff), Direction::Forward) => last = last.min(cutoff),
+            (None, _) => {}
+        }
+        if first > last {
+            return None;
+        }
+        let streams = plan.streams.iter();
+        let mut windows: Vec<Window> =
+            streams.flat_map(|stream| window::windows(stream, first, last, window_weight)).collect();
+        match direction {
             Direction::Forward => windows.sort_by_key(|w| w.first),
             Direction::Backward => windows.sort_by_key(|w| std::cmp::Reverse(w.last)),
         }
-        let mut windows: VecDeque<Window> = windows.into();
-        let cancel = Cancel::new();
-        let task = TaskContext {
-            view,
-            needs: Arc::new(query.needs().clone()),
-            query: context.clone(),
-            permits: self.permits.clone(),
-            cancelled: cancel.flag(),
-        };
-        let mut rows = FIRST_ROWS;
-        loop {
-            if let Some(cutoff) = query.cutoff() {
-                windows.retain(|w| match params.direction {
-                    Direction::Forward => w.first <= cutoff,
-                    Direction::Backward => w.last >= cutoff,
-                });
-            }
-            let width = if rows <= FIRST_ROWS { 1 } else { self.parallel };
-            let mut tasks = JoinSet::new();
-            for _ in 0..width {
-                let taken = plan::take(&mut windows, rows.min(TASK_ROWS));
-                if taken.is_empty() {
-                    break;
-                }
-                let (task, part) = (task.clone(), query.fork());
-                tasks.spawn(async move { task.run(taken, part, LogQuery::push).await });
-            }
-            if tasks.is_empty() {
-                break;
-            }
-            while let Some(part) = tasks.join_next().await {
-                let part = part.map_err(|e| Failure::internal(format!("a query task died: {e}")))??;
-                query.merge(part).map_err(eval_failure)?;
-            }
-            rows *= 4;
+        if !windows.is_empty() {
+            return Some(windows);
         }
-        drop(cancel);
-        Ok(query.finish(categories))
     }
+}
 
-    /// Plans on a blocking thread: matching thousands of streams takes its time.
-    pub(crate) async fn windows(
-        &self,
-        view: &Arc<View>,
-        matchers: Vec<model::Matcher>,
-        first: i64,
-        last: i64,
-        rows: u64,
-    ) -> Result<Vec<Window>, Failure> {
-        let view = view.clone();
-        let plan = move || plan::windows(&view, &matchers, first, last, rows).map_err(arrow_failure);
-        tokio::task::spawn_blocking(plan)
-            .await
-            .unwrap_or_else(|e| Err(Failure::internal(format!("planning died: {e}"))))
-    }
+/// Runs what takes its time on a thread for it.
+pub(crate) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Failure::internal(format!("a part of a query died: {e}"))))
 }
 
 /// Ends a query after `limit` with the text on which clients retry.

@@ -1,12 +1,15 @@
-//! What a query sees: the heads and the opened blocks of a tenant at one moment.
+//! What a query sees: the heads and the opened blocks of a tenant at one moment, and what of them is hidden.
 
 use std::sync::Arc;
 
 use block::{BlockError, OpenBlock, Store};
 use futures::{StreamExt, TryStreamExt};
-use model::TenantId;
+use model::{Labels, TenantId, Timestamp};
 use service::Failure;
 
+use crate::compact::Retention;
+use crate::deletes::TenantMask;
+use crate::query::run::Hiding;
 use crate::store::head::LogsHead;
 use crate::store::signal::LogsSignal;
 
@@ -19,18 +22,24 @@ pub struct View {
     pub heads: Vec<Arc<LogsHead>>,
     /// In the order in which they were written.
     pub blocks: Vec<Arc<OpenBlock<LogsSignal>>>,
+    /// The lines that are to be deleted.
+    pub mask: Arc<TenantMask>,
+    retention: Arc<Retention>,
+    now: i64,
 }
 
 impl View {
     /// Opens the blocks that meet `first..=last`.
-    pub async fn open(
+    pub(crate) async fn open(
         store: &Store<LogsSignal>,
+        hiding: &Hiding,
         tenant: &TenantId,
         first: i64,
         last: i64,
     ) -> Result<Self, Failure> {
         let snapshot = store.snapshot(tenant);
         let manifest = snapshot.manifest;
+        let mask = hiding.mask(tenant, &manifest)?;
         let meets = manifest
             .blocks
             .iter()
@@ -41,7 +50,13 @@ impl View {
             .try_collect()
             .await
             .map_err(block_failure)?;
-        Ok(Self { heads: snapshot.heads, blocks })
+        let (retention, now) = (hiding.retention(tenant), Timestamp::now().nanos());
+        Ok(Self { heads: snapshot.heads, blocks, mask, retention, now })
+    }
+
+    /// The first instant of a stream that is not expired.
+    pub fn oldest(&self, labels: &Labels) -> i64 {
+        self.retention.oldest(labels, self.now)
     }
 }
 

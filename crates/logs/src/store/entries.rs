@@ -8,14 +8,15 @@ use arrow_array::{Array, Int64Array, MapArray, StringArray, new_null_array};
 use arrow_schema::DataType;
 use logql::{EntryBatch, Metadata};
 use model::Labels;
+use shred::Lines;
 
 /// Entries without their labels.
 #[derive(Debug, Clone)]
 pub struct Entries {
     /// Nanoseconds since the epoch.
     pub timestamps: Int64Array,
-    /// The lines; empty if they were not asked for.
-    pub lines: StringArray,
+    /// The lines: texts in heads, taken apart in blocks.
+    pub lines: Lines,
     /// Structured metadata.
     pub metadata: Metadata,
 }
@@ -44,8 +45,7 @@ impl Entries {
     /// A part of the rows; nothing is copied.
     pub fn slice(&self, rows: Range<usize>) -> Self {
         let length = rows.len();
-        let lines =
-            if self.lines.is_empty() { self.lines.clone() } else { self.lines.slice(rows.start, length) };
+        let lines = self.lines.slice(rows.start, length);
         let columns = self.metadata.columns.iter();
         let metadata = Metadata {
             columns: columns.map(|(name, values)| (name.clone(), values.slice(rows.start, length))).collect(),
@@ -67,9 +67,13 @@ impl Entries {
         EntryBatch { labels, timestamps: self.timestamps, lines: self.lines, metadata: self.metadata }
     }
 
-    /// Bytes of the lines.
+    /// Bytes of the lines, as far as they were read.
     pub fn line_bytes(&self) -> usize {
-        text_bytes(&self.lines)
+        match &self.lines {
+            Lines::Absent => 0,
+            Lines::Text(lines) => text_bytes(lines),
+            Lines::Shredded(lines) => (0..lines.len()).map(|row| lines.line_len(row)).sum(),
+        }
     }
 
     /// Bytes of metadata names and values.
@@ -205,13 +209,14 @@ pub(crate) mod tests {
         let columns = names.iter().map(|n| (n.clone(), rows.iter().map(|r| value(r, n)).collect())).collect();
         Entries {
             timestamps: rows.iter().map(|r| r.0).collect::<Vec<_>>().into(),
-            lines: rows.iter().map(|r| Some(r.1)).collect(),
+            lines: Lines::Text(rows.iter().map(|r| Some(r.1)).collect()),
             metadata: Metadata { columns, rest: None },
         }
     }
 
     /// Time, line and sorted metadata of each entry.
     pub(crate) fn plain(entries: &Entries) -> Vec<OwnedRow> {
+        let lines = entries.lines.to_text().unwrap();
         (0..entries.len())
             .map(|row| {
                 let columns = entries.metadata.columns.iter();
@@ -223,7 +228,7 @@ pub(crate) mod tests {
                     }))
                     .collect();
                 pairs.sort();
-                (entries.timestamps.value(row), entries.lines.value(row).to_owned(), pairs)
+                (entries.timestamps.value(row), lines.value(row).to_owned(), pairs)
             })
             .collect()
     }

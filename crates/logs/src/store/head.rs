@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use logql::Metadata;
 use model::{Labels, Matcher};
 use parking_lot::RwLock;
+use shred::Lines;
 
 use crate::store::entries::{Entries, map_builder};
 use crate::store::index::{Amount, share};
@@ -236,6 +237,11 @@ impl OpenChunk {
             self.max = self.max.max(timestamp);
         }
         self.timestamps.extend_from_slice(&rows.timestamps);
+        let length = self.lines.len() + rows.lines.len();
+        if length > self.lines.capacity() && length > CHUNK_BYTES / 4 {
+            // Busy streams get the room of a chunk rather than twice of it: many of them are open at once.
+            self.lines.reserve_exact(length.max(CHUNK_BYTES + CHUNK_BYTES / 8) - self.lines.len());
+        }
         self.lines.push_str(&rows.lines);
         self.line_offsets.extend(rows.line_ends.iter().map(|end| base + *end as i32));
         let mut bytes = 0;
@@ -306,6 +312,7 @@ impl OpenChunk {
         let columns = columns.collect();
         let rest = if self.rest.is_empty() { None } else { Some(rest_map(self.rest, rows)?) };
         let timestamps = Int64Array::from(self.timestamps);
+        let lines = Lines::Text(lines);
         let entries = merge(vec![Entries { timestamps, lines, metadata: Metadata { columns, rest } }])?;
         Ok(Chunk { entries, line_bytes })
     }

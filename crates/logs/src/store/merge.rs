@@ -10,6 +10,7 @@ use arrow_schema::ArrowError;
 use arrow_select::interleave::interleave;
 use hashbrown::HashMap;
 use logql::Metadata;
+use shred::Lines;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::store::entries::{Entries, map_builder, relayout, rest_pairs};
@@ -21,6 +22,11 @@ pub fn merge(mut pieces: Vec<Entries>) -> Result<Entries, ArrowError> {
     }
     if pieces.len() == 1 && strictly_ascending(&pieces[0]) {
         return Ok(pieces.remove(0));
+    }
+    for piece in &mut pieces {
+        if let Lines::Shredded(lines) = &piece.lines {
+            piece.lines = Lines::Text(lines.to_text());
+        }
     }
     align(&mut pieces);
     let mut order: Vec<(i64, u32, u32)> = Vec::with_capacity(pieces.iter().map(Entries::len).sum());
@@ -80,7 +86,7 @@ fn drop_duplicates(pieces: &[Entries], order: &mut Vec<(i64, u32, u32)>) {
 
 fn fingerprint(entries: &Entries, row: usize) -> u64 {
     let mut hash = Xxh3Default::new();
-    hash.update(entries.lines.value(row).as_bytes());
+    hash.update(line(entries, row).as_bytes());
     for (_, values) in &entries.metadata.columns {
         if values.is_valid(row) {
             hash.update(values.value(row).as_bytes());
@@ -90,10 +96,15 @@ fn fingerprint(entries: &Entries, row: usize) -> u64 {
     hash.digest()
 }
 
+/// The line of a row of a piece whose lines are texts.
+fn line(entries: &Entries, row: usize) -> &str {
+    entries.lines.text().map_or("", |lines| lines.value(row))
+}
+
 /// Whether two rows of aligned pieces hold the same line and metadata.
 fn equal((a, i): (&Entries, usize), (b, j): (&Entries, usize)) -> bool {
     let value = |values: &StringArray, row: usize| values.is_valid(row).then(|| values.value(row).to_owned());
-    a.lines.value(i) == b.lines.value(j)
+    line(a, i) == line(b, j)
         && a.metadata
             .columns
             .iter()
@@ -113,7 +124,8 @@ fn take(pieces: &[Entries], order: &[(i64, u32, u32)]) -> Result<Entries, ArrowE
         order.iter().map(|&(_, piece, row)| (piece as usize, row as usize)).collect();
     let strings =
         |arrays: Vec<&dyn Array>| interleave(&arrays, &rows).map(|array| StringArray::from(array.to_data()));
-    let lines = strings(pieces.iter().map(|p| &p.lines as &dyn Array).collect())?;
+    let lines = pieces.iter().filter_map(|p| p.lines.text());
+    let lines = Lines::Text(strings(lines.map(|lines| lines as &dyn Array).collect())?);
     let names = pieces.first().map(|p| p.metadata.columns.as_slice()).unwrap_or_default();
     let columns = names.iter().enumerate().map(|(i, (name, _))| {
         let values = strings(pieces.iter().map(|p| &p.metadata.columns[i].1 as &dyn Array).collect())?;

@@ -5,6 +5,8 @@ pub mod entries;
 pub mod head;
 pub mod index;
 pub mod merge;
+mod needles;
+pub(crate) mod plan;
 pub mod record;
 pub mod rows;
 pub mod schema;

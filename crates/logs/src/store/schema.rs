@@ -1,21 +1,25 @@
 //! The columns of a logs block: readable by any Parquet reader without further files.
 //!
 //! `stream_id`, `labels` (JSON text), `timestamp`, a column per frequent structured metadata name, `metadata` (a map of the
-//! rest), `line`. This file is the only place that knows how a line is stored.
+//! rest); then the lines: `shape`, a column `line.<name>` per field, `rest`, and `line` for those that are kept as they are. This file
+//! is the only place that knows how a line is stored.
 
 use std::sync::Arc;
 
 use arrow_array::builder::StringDictionaryBuilder;
-use arrow_array::types::Int32Type;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Decimal64Type, Int32Type, Int64Type};
 use arrow_array::{
-    Array, ArrayRef, Int64Array, MapArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array,
+    Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, MapArray, RecordBatch, StringArray,
+    TimestampNanosecondArray, UInt32Array, UInt64Array, new_null_array,
 };
 use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::concat::concat;
 use logql::{Metadata, MetadataNeeds, Needs};
 use model::Labels;
+use shred::{Columns, FieldId, Kind, Lines, ShreddedLines, Table, Values, rest_item};
 
-use crate::store::entries::{Entries, as_strings, map_fields, relayout};
+use crate::store::entries::{Entries, as_strings, map_fields};
 use crate::store::index::BlockIndex;
 use crate::store::merge::empty_maps;
 
@@ -27,25 +31,53 @@ pub const LABELS: &str = "labels";
 pub const TIMESTAMP: &str = "timestamp";
 /// Metadata without a column of its own.
 pub const METADATA: &str = "metadata";
-/// The line.
+/// The line with gaps: its number in the table of the index, a space, and its text form ([`shred::Shape::to_text`]).
+pub const SHAPE: &str = "shape";
+/// Begins the name of each column of values.
+pub const FIELD_PREFIX: &str = "line.";
+/// The values of gaps without a column.
+pub const REST: &str = "rest";
+/// The line, if it is not taken apart.
 pub const LINE: &str = "line";
 
-/// Names that a metadata column cannot have; metadata so named stays in the map.
-pub const RESERVED: [&str; 5] = [STREAM_ID, LABELS, TIMESTAMP, METADATA, LINE];
+/// Decimal digits of a 64-bit integer that can all be used.
+const DECIMAL_DIGITS: u8 = 18;
+
+/// Whether a metadata column cannot have this name; metadata so named stays in the map.
+pub fn is_reserved(name: &str) -> bool {
+    matches!(name, STREAM_ID | LABELS | TIMESTAMP | METADATA | SHAPE | REST | LINE)
+        || name.starts_with(FIELD_PREFIX)
+}
+
+/// The name of the column of a field.
+pub fn field_column(name: &str) -> String {
+    format!("{FIELD_PREFIX}{name}")
+}
 
 /// The schema of a block whose frequent metadata names are `columns`.
-pub fn schema(columns: &[Arc<str>]) -> SchemaRef {
-    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
-    let labels = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-    let mut fields = vec![
+pub fn schema(columns: &[Arc<str>], fields: &[shred::Field]) -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let dictionary = Kind::Dictionary.data_type();
+    let mut all = vec![
         Field::new(STREAM_ID, DataType::UInt64, false),
-        Field::new(LABELS, labels, false),
+        Field::new(LABELS, dictionary.clone(), false),
         Field::new(TIMESTAMP, DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), false),
     ];
-    fields.extend(columns.iter().map(|name| text(name, true)));
-    fields.push(Field::new(METADATA, map_type(), false));
-    fields.push(text(LINE, false));
-    Arc::new(Schema::new(fields))
+    all.extend(columns.iter().map(|name| text(name)));
+    all.push(Field::new(METADATA, map_type(), false));
+    all.push(Field::new(SHAPE, dictionary, true));
+    all.extend(fields.iter().map(|f| Field::new(field_column(&f.name), column_type(f.kind), true)));
+    all.push(Field::new(REST, DataType::List(rest_item()), true));
+    all.push(text(LINE));
+    Arc::new(Schema::new(all))
+}
+
+/// The type of a field in a block: others shall see decimals as decimals.
+fn column_type(kind: Kind) -> DataType {
+    match kind {
+        Kind::Decimal { scale } => DataType::Decimal64(DECIMAL_DIGITS, scale.min(DECIMAL_DIGITS) as i8),
+        kind => kind.data_type(),
+    }
 }
 
 fn map_type() -> DataType {
@@ -56,22 +88,22 @@ fn map_type() -> DataType {
     DataType::Map(Arc::new(entry), false)
 }
 
-/// Builds a batch of rows; each piece belongs to one stream.
+/// Builds a batch of rows out of pieces that each belong to one stream, and the lines of all of them. The metadata of the pieces is
+/// laid out in `columns`.
 pub fn batch(
     schema: &SchemaRef,
     columns: &[Arc<str>],
-    pieces: &[(Labels, Entries)],
+    pieces: &[(Labels, Int64Array, Metadata)],
+    lines: &ShreddedLines,
 ) -> Result<RecordBatch, ArrowError> {
-    let rows = pieces.iter().map(|(_, e)| e.len()).sum();
+    let rows = lines.len();
     let mut ids = Vec::with_capacity(rows);
     let mut labels = StringDictionaryBuilder::<Int32Type>::new();
     let mut timestamps = Vec::with_capacity(rows);
-    let mut metadata: Vec<Metadata> = Vec::with_capacity(pieces.len());
-    for (stream, entries) in pieces {
-        ids.resize(ids.len() + entries.len(), stream.stream_id().0);
-        labels.append_values(labels_json(stream), entries.len());
-        timestamps.extend_from_slice(entries.timestamps.values());
-        metadata.push(relayout(&entries.metadata, entries.len(), columns));
+    for (stream, times, _) in pieces {
+        ids.resize(ids.len() + times.len(), stream.stream_id().0);
+        labels.append_values(labels_json(stream), times.len());
+        timestamps.extend_from_slice(times.values());
     }
     let mut arrays: Vec<ArrayRef> = vec![
         Arc::new(UInt64Array::from(ids)),
@@ -79,14 +111,52 @@ pub fn batch(
         Arc::new(TimestampNanosecondArray::from(timestamps).with_timezone("UTC")),
     ];
     for at in 0..columns.len() {
-        arrays.push(concat(&metadata.iter().map(|m| &m.columns[at].1 as &dyn Array).collect::<Vec<_>>())?);
+        arrays.push(concat(
+            &pieces.iter().map(|(_, _, m)| &m.columns[at].1 as &dyn Array).collect::<Vec<_>>(),
+        )?);
     }
-    let rest =
-        metadata.into_iter().zip(pieces).map(|(m, (_, e))| m.rest.map_or_else(|| empty_maps(e.len()), Ok));
+    let rest = pieces.iter().map(|(_, times, m)| m.rest.clone().map_or_else(|| empty_maps(times.len()), Ok));
     let rest = rest.collect::<Result<Vec<_>, _>>()?;
     arrays.push(concat(&rest.iter().map(|m| m as &dyn Array).collect::<Vec<_>>())?);
-    arrays.push(concat(&pieces.iter().map(|(_, e)| &e.lines as &dyn Array).collect::<Vec<_>>())?);
+    arrays.push(Arc::new(shape_column(lines)));
+    for (field, values) in lines.table.fields.iter().zip(&lines.fields) {
+        arrays.push(field_array(field.kind, values.as_ref(), rows));
+    }
+    arrays.push(match &lines.rest {
+        Some(rest) => Arc::new(rest.clone()),
+        None => new_null_array(&DataType::List(rest_item()), rows),
+    });
+    arrays.push(match &lines.raw {
+        Some(raw) => Arc::new(raw.clone()),
+        None => new_null_array(&DataType::Utf8, rows),
+    });
     RecordBatch::try_new(schema.clone(), arrays)
+}
+
+/// The shapes as numbered texts, each once.
+fn shape_column(lines: &ShreddedLines) -> DictionaryArray<Int32Type> {
+    let mut places: Vec<i32> = vec![-1; lines.table.shapes.len()];
+    let mut texts: Vec<String> = Vec::new();
+    let keys = lines.shapes.iter().map(|shape| {
+        let id = shape? as usize;
+        if places[id] < 0 {
+            places[id] = texts.len() as i32;
+            texts.push(format!("{id} {}", lines.table.shapes[id].to_text(&lines.table)));
+        }
+        Some(places[id])
+    });
+    let keys: Int32Array = keys.collect();
+    DictionaryArray::new(keys, Arc::new(StringArray::from_iter_values(texts)))
+}
+
+fn field_array(kind: Kind, values: Option<&Values>, rows: usize) -> ArrayRef {
+    match (values, column_type(kind)) {
+        (None, data_type) => new_null_array(&data_type, rows),
+        (Some(Values::Integer(values)), data_type @ DataType::Decimal64(..)) => {
+            Arc::new(values.reinterpret_cast::<Decimal64Type>().with_data_type(data_type))
+        }
+        (Some(values), _) => values.to_array(),
+    }
 }
 
 /// A label set as a JSON object, names sorted.
@@ -104,31 +174,45 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// The columns that satisfy the needs in this block.
-    pub fn new(index: &BlockIndex, needs: &Needs) -> Self {
-        let wanted = |name: &Arc<str>| match &needs.metadata {
-            MetadataNeeds::All => true,
-            MetadataNeeds::Names(names) => names.contains(name),
-        };
+    /// The columns that satisfy the needs in this block: metadata by `needs`, lines by `lines`.
+    pub fn new(index: &BlockIndex, needs: &Needs, lines: &Columns) -> Self {
         let rest = match &needs.metadata {
             MetadataNeeds::All => !index.rest.is_empty(),
             MetadataNeeds::Names(names) => names.iter().any(|name| index.rest.may_hold(name)),
         };
         let mut columns = vec![TIMESTAMP.to_owned()];
-        columns.extend(index.columns.iter().filter(|c| wanted(c)).map(|c| c.to_string()));
+        let wanted = index.columns.iter().filter(|name| needs.metadata.wants(name));
+        columns.extend(wanted.map(|name| name.to_string()));
         columns.extend(rest.then(|| METADATA.to_owned()));
-        columns.extend(needs.lines.then(|| LINE.to_owned()));
+        let all = || (0..index.table.fields.len() as u32).map(FieldId).collect();
+        let (fields, rest, raw): (Vec<FieldId>, _, _) = match lines {
+            Columns::Nothing => return Self { columns },
+            Columns::Some { fields, rest, raw } => (fields.clone(), *rest, *raw),
+            Columns::All => (all(), true, true),
+        };
+        columns.push(SHAPE.to_owned());
+        let fields = fields.iter().filter_map(|id| index.table.fields.get(id.0 as usize));
+        columns.extend(fields.map(|field| field_column(&field.name)));
+        columns.extend(rest.then(|| REST.to_owned()));
+        columns.extend(raw.then(|| LINE.to_owned()));
         Self { columns }
     }
 }
 
-/// Takes the entries out of a batch that was read with a [`Projection`].
-pub fn entries(batch: &RecordBatch) -> Result<Entries, ArrowError> {
-    let broken =
-        |name: &str| ArrowError::SchemaError(format!("column '{name}' of the block has an unexpected type"));
-    let mut lines = StringArray::new_null(0);
+fn broken(name: &str) -> ArrowError {
+    ArrowError::SchemaError(format!("column '{name}' of the block has an unexpected type or content"))
+}
+
+/// Takes the entries out of a batch that was read with a [`Projection`]; `table` is that of the block's index.
+pub fn entries(batch: &RecordBatch, table: &Arc<Table>) -> Result<Entries, ArrowError> {
     let mut timestamps = None;
     let mut metadata = Metadata::empty();
+    let mut lines = None;
+    let mut raw = None;
+    let mut rest = None;
+    let mut fields: Vec<Option<Values>> = Vec::new();
+    // Fields stand in the order of the table.
+    let mut next_field = 0;
     let schema = batch.schema();
     for (field, array) in schema.fields().iter().zip(batch.columns()) {
         match field.name().as_str() {
@@ -139,39 +223,101 @@ pub fn entries(batch: &RecordBatch) -> Result<Entries, ArrowError> {
                     .ok_or_else(|| broken(TIMESTAMP))?;
                 timestamps = Some(Int64Array::new(times.values().clone(), None));
             }
-            LINE => lines = as_strings(array.as_ref()).ok_or_else(|| broken(LINE))?.clone(),
             METADATA => {
                 let rest = array.as_any().downcast_ref::<MapArray>().ok_or_else(|| broken(METADATA))?;
                 metadata.rest = Some(rest.clone());
             }
-            STREAM_ID | LABELS => {}
-            name => {
-                let values = as_strings(array.as_ref()).ok_or_else(|| broken(name))?;
-                metadata.columns.push((name.into(), values.clone()));
+            SHAPE => lines = Some(shape_numbers(array, table)?),
+            REST => {
+                let list = array.as_list_opt::<i32>().ok_or_else(|| broken(REST))?;
+                rest = (list.null_count() < list.len()).then(|| list.clone());
             }
+            LINE => {
+                let texts = as_strings(array.as_ref()).ok_or_else(|| broken(LINE))?;
+                raw = (texts.null_count() < texts.len()).then(|| texts.clone());
+            }
+            STREAM_ID | LABELS => {}
+            name => match name.strip_prefix(FIELD_PREFIX) {
+                None => {
+                    let values = as_strings(array.as_ref()).ok_or_else(|| broken(name))?;
+                    metadata.columns.push((name.into(), values.clone()));
+                }
+                Some(short) => {
+                    let found = table.fields[next_field..].iter().position(|f| *f.name == *short);
+                    let id = next_field + found.ok_or_else(|| broken(name))?;
+                    fields.resize(table.fields.len(), None);
+                    fields[id] =
+                        Some(field_values(table.fields[id].kind, array).ok_or_else(|| broken(name))?);
+                    next_field = id + 1;
+                }
+            },
         }
     }
+    fields.resize(table.fields.len(), None);
+    let lines = match lines {
+        Some(shapes) => Lines::Shredded(ShreddedLines { table: table.clone(), shapes, raw, fields, rest }),
+        None => Lines::Absent,
+    };
     Ok(Entries { timestamps: timestamps.ok_or_else(|| broken(TIMESTAMP))?, lines, metadata })
+}
+
+/// Shapes by their numbers.
+fn shape_numbers(array: &ArrayRef, table: &Table) -> Result<UInt32Array, ArrowError> {
+    let shapes = array.as_dictionary_opt::<Int32Type>().ok_or_else(|| broken(SHAPE))?;
+    let texts = shapes.values().as_string_opt::<i32>().ok_or_else(|| broken(SHAPE))?;
+    let number = |text: Option<&str>| {
+        let number = text?.split_once(' ')?.0.parse::<u32>().ok()?;
+        ((number as usize) < table.shapes.len()).then_some(number)
+    };
+    let numbers: Vec<Option<u32>> = texts.iter().map(number).collect();
+    let numbered = shapes.keys().iter().map(|key| match key {
+        None => Ok(None),
+        Some(key) => match numbers.get(key as usize) {
+            Some(Some(number)) => Ok(Some(*number)),
+            _ => Err(broken(SHAPE)),
+        },
+    });
+    numbered.collect()
+}
+
+fn field_values(kind: Kind, array: &ArrayRef) -> Option<Values> {
+    match kind {
+        Kind::Decimal { .. } => {
+            let decimals = array.as_primitive_opt::<Decimal64Type>()?;
+            Some(Values::Integer(decimals.reinterpret_cast::<Int64Type>()))
+        }
+        kind => Values::from_array(kind, array),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::entries::relayout;
     use crate::store::entries::tests::{entries as make, plain};
+    use shred::shred_all;
 
     #[test]
     fn rows_survive_the_batch() {
-        let a = make(&[(1, "x", &[("k", "v"), ("rare", "r")]), (2, "y", &[])]);
-        let b = make(&[(1, "z", &[("line", "named like the column")])]);
+        let json = |id: i32, amount: &str| format!(r#"{{"level":"info","id":{id},"amount":{amount}}}"#);
+        let (first, second) = (json(1, "1.50"), json(-7, "22.5"));
+        let a = make(&[(1, &first, &[("k", "v"), ("rare", "r")]), (2, "y", &[])]);
+        let b = make(&[(1, &second, &[("line", "named like the column"), ("line.x", "too")])]);
         let columns: Vec<Arc<str>> = vec!["k".into()];
-        let pieces = [
-            (Labels::from_pairs([("app", "a")]), a.clone()),
-            (Labels::from_pairs([("app", "b")]), b.clone()),
-        ];
-        let batch = batch(&schema(&columns), &columns, &pieces).unwrap();
+        let labels = |app: &str| Labels::from_pairs([("app", app)]);
+        let piece = |app: &str, e: &Entries| {
+            (labels(app), e.timestamps.clone(), relayout(&e.metadata, e.len(), &columns))
+        };
+        let lines = StringArray::from(vec![first.as_str(), "y", second.as_str()]);
+        let lines = shred_all(&lines);
+        let schema = schema(&columns, &lines.table.fields);
+        let batch = batch(&schema, &columns, &[piece("a", &a), piece("b", &b)], &lines).unwrap();
         assert_eq!(batch.num_rows(), 3);
-        let back = entries(&batch).unwrap();
+        let back = entries(&batch, &lines.table).unwrap();
         assert_eq!(plain(&back), [plain(&a), plain(&b)].concat());
-        assert_eq!(labels_json(&pieces[0].0), r#"{"app":"a"}"#);
+        assert_eq!(labels_json(&labels("a")), r#"{"app":"a"}"#);
+        // With a table that lacks the shapes, the block is damaged.
+        let table = Table { shapes: Vec::new(), fields: lines.table.fields.clone() };
+        assert!(entries(&batch, &Arc::new(table)).is_err());
     }
 }

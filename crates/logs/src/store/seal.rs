@@ -1,31 +1,29 @@
-//! Makes a block out of a head: streams in order of their labels, entries in order of time, duplicates gone, metadata columns
+//! Makes a block out of streams: those in order of their labels, entries in order of time, metadata columns and fields of lines
 //! chosen by counting.
 
 use std::sync::Arc;
 
-use arrow_array::Array;
+use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::SchemaRef;
-use block::{BlockSummary, ColumnEncoding, ColumnHint, ColumnSettings, SealError, SealedBlock};
-use hashbrown::HashMap;
+use block::{Batches, BlockEnd, BlockSummary, SealError, SealedBlock};
+use hashbrown::HashSet;
+use logql::Metadata;
 use model::{Labels, Timestamp};
+use shred::Lines;
 
-use crate::store::entries::{Entries, as_strings};
+use crate::store::entries::{Entries, as_strings, relayout};
 use crate::store::head::LogsHead;
-use crate::store::index::{BlockIndex, GRANULE_ROWS, IndexStream, Part, RestNames};
+use crate::store::index::{GRANULE_ROWS, IndexBuilder, IndexStream, RestNames};
 use crate::store::merge::merge_overlaps;
+use crate::store::needles::Needles;
+use crate::store::plan::{Census, Plan};
 use crate::store::schema;
 
-/// Metadata names that get a column at most.
-const MAX_COLUMNS: usize = 48;
-/// A name gets a column if at least one of this many rows has it.
-const RARE: u64 = 256;
-/// Rows of a batch handed to the writer.
-const BATCH_ROWS: usize = 8192;
-
-/// A stream of the block to be.
-struct SealStream {
-    labels: Labels,
-    pieces: Vec<Entries>,
+/// A stream of a block to be: its entries, ascending and without duplicates.
+#[derive(Debug, Clone)]
+pub(crate) struct SealStream {
+    pub(crate) labels: Labels,
+    pub(crate) pieces: Vec<Entries>,
 }
 
 /// Seals all rows of a head into one block, or none if there is no row.
@@ -35,158 +33,157 @@ pub(crate) fn seal(head: &LogsHead) -> Result<Vec<SealedBlock>, SealError> {
         let pieces = merge_overlaps(selection.chunks.iter().map(|c| vec![c.entries.clone()]).collect())?;
         streams.push(SealStream { labels: selection.labels, pieces });
     }
-    if streams.is_empty() {
+    seal_streams(streams)
+}
+
+/// Seals streams, sorted by their labels, into one block, or none if there is no row. The lines of a piece may be texts or taken
+/// apart; each piece is dropped when it is written.
+pub(crate) fn seal_streams(streams: Vec<SealStream>) -> Result<Vec<SealedBlock>, SealError> {
+    let rows: usize = streams.iter().flat_map(|s| &s.pieces).map(Entries::len).sum();
+    if rows == 0 {
         return Ok(Vec::new());
     }
-    let (columns, rest) = choose_columns(&streams);
-    let index = BlockIndex { columns: columns.clone(), rest, streams: index_streams(&streams) };
-    let summary = summary(&index);
-    let schema = schema::schema(&columns);
-    let parquet = settings(&columns);
-    let bytes = index.encode().into();
-    let batches = Batches {
+    let mut census = Census::new(rows as u64);
+    streams.iter().flat_map(|s| &s.pieces).for_each(|piece| census.add(piece));
+    let pieces = streams.into_iter().flat_map(|stream| {
+        let labels = stream.labels;
+        stream.pieces.into_iter().map(move |piece| Ok((labels.clone(), piece)))
+    });
+    Ok(vec![seal_pieces(census.finish(), pieces)])
+}
+
+/// Seals pieces as they come: sorted by labels, then ascending in time and without duplicates. The plan was made of them, or of
+/// enough of them to stand for all.
+pub(crate) fn seal_pieces<I>(plan: Plan, pieces: I) -> SealedBlock
+where
+    I: Iterator<Item = Result<(Labels, Entries), SealError>> + Send + 'static,
+{
+    let schema = schema::schema(&plan.columns, &plan.shredder.table().fields);
+    let parquet = plan.settings();
+    let mut index = IndexBuilder::new();
+    let needles = Needles::new(&plan, &mut index);
+    let writing = Writing {
         schema: schema.clone(),
-        columns,
-        streams: streams.into_iter(),
-        pieces: Vec::new().into_iter(),
-        labels: Labels::default(),
+        plan,
+        index,
+        needles,
+        pieces,
         cut: None,
+        stream: None,
+        rest: HashSet::new(),
+        line: String::new(),
     };
-    Ok(vec![SealedBlock { schema, batches: Box::new(batches), index: bytes, summary, parquet }])
+    SealedBlock { schema, batches: Box::new(writing), parquet }
 }
 
-/// Frequent names, most frequent first, and the names of all others.
-fn choose_columns(streams: &[SealStream]) -> (Vec<Arc<str>>, RestNames) {
-    let mut counts: HashMap<Arc<str>, u64> = HashMap::new();
-    let mut rows = 0;
-    for piece in streams.iter().flat_map(|s| &s.pieces) {
-        rows += piece.len() as u64;
-        for (name, values) in &piece.metadata.columns {
-            *counts.entry(name.clone()).or_default() += (values.len() - values.null_count()) as u64;
-        }
-        let keys = piece.metadata.rest.as_ref().and_then(|rest| as_strings(rest.keys().as_ref()));
-        for name in keys.iter().flat_map(|keys| keys.iter().flatten()) {
-            match counts.get_mut(name) {
-                Some(count) => *count += 1,
-                None => drop(counts.insert(name.into(), 1)),
-            }
-        }
-    }
-    counts.retain(|_, count| *count > 0);
-    let mut names: Vec<(Arc<str>, u64)> = counts.into_iter().collect();
-    names.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let (mut columns, mut rest) = (Vec::new(), Vec::new());
-    for (name, count) in names {
-        let frequent = count * RARE >= rows && columns.len() < MAX_COLUMNS;
-        if frequent && !schema::RESERVED.contains(&&*name) { columns.push(name) } else { rest.push(name) }
-    }
-    (columns, RestNames::new(rest))
-}
-
-fn index_streams(streams: &[SealStream]) -> Vec<IndexStream> {
-    let mut at = 0u64;
-    streams
-        .iter()
-        .map(|stream| {
-            let start = at;
-            let mut parts: Vec<Part> = Vec::new();
-            for piece in &stream.pieces {
-                let offsets = piece.lines.value_offsets();
-                for (row, &time) in piece.timestamps.values().iter().enumerate() {
-                    let bytes = (offsets[row + 1] - offsets[row]) as u64;
-                    match parts.last_mut() {
-                        Some(part) if !at.is_multiple_of(GRANULE_ROWS) => {
-                            part.last = time;
-                            part.bytes += bytes;
-                        }
-                        _ => parts.push(Part { first: time, last: time, bytes }),
-                    }
-                    at += 1;
-                }
-            }
-            IndexStream { labels: stream.labels.clone(), rows: start..at, parts }
-        })
-        .collect()
-}
-
-fn summary(index: &BlockIndex) -> BlockSummary {
-    let parts = || index.streams.iter().flat_map(|s| &s.parts);
-    BlockSummary {
-        min_time: Timestamp(index.streams.iter().map(IndexStream::first).min().unwrap_or_default()),
-        max_time: Timestamp(index.streams.iter().map(IndexStream::last).max().unwrap_or_default()),
-        rows: index.streams.last().map_or(0, |s| s.rows.end),
-        bytes: parts().map(|p| p.bytes).sum(),
-        detail: serde_json::json!({ "streams": index.streams.len() }),
-    }
-}
-
-fn settings(columns: &[Arc<str>]) -> ColumnSettings {
-    let hint =
-        |encoding, dictionary| ColumnHint { encoding, dictionary: Some(dictionary), ..ColumnHint::default() };
-    let mut hints = vec![
-        (schema::TIMESTAMP.to_owned(), hint(Some(ColumnEncoding::DeltaBinaryPacked), false)),
-        (
-            schema::LINE.to_owned(),
-            ColumnHint {
-                no_statistics: true,
-                page_bytes: Some(4 << 20),
-                ..hint(Some(ColumnEncoding::DeltaLengthByteArray), false)
-            },
-        ),
-    ];
-    // Ids never repeat: a dictionary of them is thrown away after it was built.
-    let ids = columns.iter().filter(|name| matches!(&***name, "trace_id" | "span_id"));
-    hints.extend(ids.map(|name| (name.to_string(), hint(None, false))));
-    ColumnSettings {
-        page_rows: GRANULE_ROWS as usize,
-        sorted_by: vec![],
-        columns: hints,
-        ..ColumnSettings::default()
-    }
-}
-
-/// Hands the rows out in batches, many small streams or a part of a large one at a time.
-struct Batches {
+/// Hands the rows out in batches of a granule, many small streams or a part of a large one at a time.
+struct Writing<I> {
     schema: SchemaRef,
-    columns: Vec<Arc<str>>,
-    streams: std::vec::IntoIter<SealStream>,
-    pieces: std::vec::IntoIter<Entries>,
-    labels: Labels,
+    plan: Plan,
+    index: IndexBuilder,
+    needles: Needles,
+    pieces: I,
     /// The rest of a piece that did not fit.
-    cut: Option<Entries>,
+    cut: Option<(Labels, Entries)>,
+    /// The stream of the row before.
+    stream: Option<Labels>,
+    /// Metadata names in the map.
+    rest: HashSet<Arc<str>>,
+    line: String,
 }
 
-impl Batches {
-    fn piece(&mut self) -> Option<Entries> {
-        if let Some(piece) = self.cut.take().or_else(|| self.pieces.next()) {
-            return Some(piece);
-        }
-        let stream = self.streams.next()?;
-        self.labels = stream.labels;
-        self.pieces = stream.pieces.into_iter();
-        self.piece()
-    }
-}
-
-impl Iterator for Batches {
-    type Item = Result<arrow_array::RecordBatch, SealError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut taken: Vec<(Labels, Entries)> = Vec::new();
-        let mut room = BATCH_ROWS;
+impl<I: Iterator<Item = Result<(Labels, Entries), SealError>>> Writing<I> {
+    fn batch(&mut self) -> Result<Option<RecordBatch>, SealError> {
+        let mut taken: Vec<(Labels, Int64Array, Metadata)> = Vec::new();
+        let mut room = GRANULE_ROWS as usize;
         while room > 0 {
-            let Some(piece) = self.piece() else { break };
+            let Some((labels, piece)) = self.cut.take().map(Ok).or_else(|| self.pieces.next()).transpose()?
+            else {
+                break;
+            };
             let count = piece.len().min(room);
             if count < piece.len() {
-                self.cut = Some(piece.slice(count..piece.len()));
+                self.cut = Some((labels.clone(), piece.slice(count..piece.len())));
             }
             room -= count;
-            taken.push((self.labels.clone(), piece.slice(0..count)));
+            if count > 0 {
+                let piece = if count < piece.len() { piece.slice(0..count) } else { piece };
+                self.add(&labels, &piece)?;
+                let metadata = relayout(&piece.metadata, piece.len(), &self.plan.columns);
+                self.note_rest(&metadata);
+                taken.push((labels, piece.timestamps, metadata));
+            }
         }
         if taken.is_empty() {
-            return None;
+            return Ok(None);
         }
-        Some(schema::batch(&self.schema, &self.columns, &taken).map_err(SealError::from))
+        let lines = self.plan.shredder.finish_batch();
+        self.needles.add(&lines, taken.iter().map(|(_, _, metadata)| metadata), &mut self.index);
+        Ok(Some(schema::batch(&self.schema, &self.plan.columns, &taken, &lines)?))
+    }
+
+    /// Takes the lines of a piece apart and notes its rows in the index.
+    fn add(&mut self, labels: &Labels, piece: &Entries) -> Result<(), SealError> {
+        if self.stream.as_ref() != Some(labels) {
+            self.index.stream(labels.clone());
+            self.stream = Some(labels.clone());
+        }
+        let times = piece.timestamps.values();
+        match &piece.lines {
+            Lines::Absent => return Err(SealError::Other("rows are sealed without their lines".to_owned())),
+            Lines::Text(lines) => {
+                for (row, time) in times.iter().enumerate() {
+                    let line = lines.value(row);
+                    self.plan.shredder.push(line);
+                    self.index.row(*time, line.len());
+                }
+            }
+            Lines::Shredded(lines) => {
+                for (row, time) in times.iter().enumerate() {
+                    self.line.clear();
+                    lines.line(row, &mut self.line);
+                    self.plan.shredder.push(&self.line);
+                    self.index.row(*time, self.line.len());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_rest(&mut self, metadata: &Metadata) {
+        let keys = metadata.rest.as_ref().and_then(|rest| as_strings(rest.keys().as_ref()));
+        for name in keys.iter().flat_map(|keys| keys.iter().flatten()) {
+            if !self.rest.contains(name) {
+                self.rest.insert(name.into());
+            }
+        }
+    }
+}
+
+impl<I: Iterator<Item = Result<(Labels, Entries), SealError>>> Iterator for Writing<I> {
+    type Item = Result<RecordBatch, SealError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batch().transpose()
+    }
+}
+
+impl<I: Iterator<Item = Result<(Labels, Entries), SealError>> + Send> Batches for Writing<I> {
+    fn end(mut self: Box<Self>) -> Result<BlockEnd, SealError> {
+        let summary = summary(self.index.streams());
+        let rest = RestNames::new(self.rest.into_iter().collect());
+        let index = self.index.finish(self.plan.shredder.table(), &self.plan.columns, &rest);
+        Ok(BlockEnd { index, summary })
+    }
+}
+
+fn summary(streams: &[IndexStream]) -> BlockSummary {
+    BlockSummary {
+        min_time: Timestamp(streams.iter().map(IndexStream::first).min().unwrap_or_default()),
+        max_time: Timestamp(streams.iter().map(IndexStream::last).max().unwrap_or_default()),
+        rows: streams.last().map_or(0, |s| s.rows.end),
+        bytes: streams.iter().flat_map(|s| &s.parts).map(|p| p.bytes).sum(),
+        detail: serde_json::json!({ "streams": streams.len() }),
     }
 }
 
@@ -194,50 +191,79 @@ impl Iterator for Batches {
 mod tests {
     use super::*;
     use crate::store::entries::tests::plain;
+    use crate::store::index::BlockIndex;
     use crate::store::rows::{Rows, StreamRows};
 
-    #[test]
-    fn a_block_holds_every_row_once_in_order_and_its_index_says_where() {
+    fn head(streams: &[&str], pushes: i64, line: impl Fn(i64, &str) -> String) -> LogsHead {
         let head = LogsHead::default();
-        for push in 0..40i64 {
-            let mut streams = Vec::new();
-            for app in ["b", "a", "c"] {
-                let mut rows = StreamRows::new(Labels::from_pairs([("app", app)]));
+        for push in 0..pushes {
+            let streams = streams.iter().map(|app| {
+                let mut rows = StreamRows::new(Labels::from_pairs([("app", *app)]));
                 for i in 0..150 {
                     // Every second push repeats the one before.
                     let time = (push / 2 * 150 + i) ^ 5;
-                    rows.push(time, &format!("line {time} of {app}"));
+                    rows.push(time, &line(time, app));
                     rows.set_metadata("detected_level", if i % 2 == 0 { "info" } else { "warn" });
                     if time == 700 {
                         rows.set_metadata("rare", "x");
                         rows.set_metadata("line", "reserved");
                     }
                 }
-                streams.push(rows);
-            }
-            head.insert(Rows { streams });
+                rows
+            });
+            head.insert(Rows { streams: streams.collect() });
         }
-        let mut sealed = seal(&head).unwrap();
-        let block = sealed.remove(0);
-        let index = BlockIndex::decode(&block.index).unwrap();
+        head
+    }
+
+    fn written(mut block: SealedBlock) -> (BlockIndex, BlockSummary, Vec<Entries>) {
+        let batches: Vec<RecordBatch> = block.batches.by_ref().collect::<Result<_, _>>().unwrap();
+        let BlockEnd { index, summary } = block.batches.end().unwrap();
+        let index = BlockIndex::decode(&index).unwrap();
+        let entries = batches.iter().map(|b| schema::entries(b, &index.table).unwrap()).collect();
+        (index, summary, entries)
+    }
+
+    #[test]
+    fn streams_follow_each_other_without_duplicates() {
+        let line = |time: i64, app: &str| format!("line {time} of {app}");
+        let head = head(&["b", "a", "c"], 40, line);
+        let (index, summary, entries) = written(seal(&head).unwrap().remove(0));
         assert_eq!(index.columns, ["detected_level".into()]);
         assert_eq!(index.rest, RestNames::new(vec!["rare".into(), "line".into()]));
-        assert_eq!((block.summary.rows, block.summary.min_time.0), (9000, 0));
-        let rows: Vec<_> =
-            block.batches.flat_map(|b| plain(&schema::entries(&b.unwrap()).unwrap())).collect();
+        assert_eq!((summary.rows, summary.min_time.0), (9000, 0));
+        let rows: Vec<_> = entries.iter().flat_map(plain).collect();
         assert_eq!(rows.len(), 9000);
-        assert_eq!(rows.iter().map(|r| r.1.len() as u64).sum::<u64>(), block.summary.bytes);
+        assert_eq!(rows.iter().map(|r| r.1.len() as u64).sum::<u64>(), summary.bytes);
         for (stream, app) in index.streams.iter().zip(["a", "b", "c"]) {
             assert_eq!(stream.labels.get("app"), Some(app));
             let rows = &rows[stream.rows.start as usize..stream.rows.end as usize];
-            assert!(
-                rows.iter().enumerate().all(|(i, r)| r.0 == i as i64 && r.1 == format!("line {i} of {app}"))
-            );
+            assert!(rows.iter().enumerate().all(|(i, r)| r.0 == i as i64 && r.1 == line(i as i64, app)));
             assert_eq!(rows[700].2.len(), 3);
-            for (range, part) in stream.parts() {
-                let start = (range.start - stream.rows.start) as i64;
-                assert_eq!((part.first, part.last), (start, start + (range.end - range.start) as i64 - 1));
-            }
+            assert_eq!((stream.first(), stream.last()), (0, 2999));
         }
+    }
+
+    #[test]
+    fn blocks_are_sealed_again_out_of_what_was_taken_apart() {
+        let line = |time: i64, app: &str| match time % 3 {
+            0 => format!(
+                r#"{{"level":"info","app":"{app}","id":"{:032x}","ms":{time},"amount":{}.50}}"#,
+                time * 7919,
+                time
+            ),
+            1 => format!("level=warn app={app} id={:016x} dur={time}ms", time * 31),
+            _ => format!("{{\"{time}\":\"a structure of its own\"}}"),
+        };
+        let (index, _, entries) = written(seal(&head(&["a"], 40, line)).unwrap().remove(0));
+        assert!(index.table.shapes.len() >= 2 && index.table.fields.len() >= 5, "{:?}", index.table.fields);
+        let stream = SealStream { labels: index.streams[0].labels.clone(), pieces: entries.clone() };
+        let (again, summary, entries_again) = written(seal_streams(vec![stream]).unwrap().remove(0));
+        assert_eq!(again.streams, index.streams);
+        assert_eq!(summary.rows, 3000);
+        let rows = |entries: &[Entries]| entries.iter().flat_map(plain).collect::<Vec<_>>();
+        assert_eq!(rows(&entries_again), rows(&entries));
+        assert!(rows(&entries).iter().all(|r| r.1 == line(r.0, "a")));
+        assert!(seal_streams(Vec::new()).unwrap().is_empty());
     }
 }

@@ -15,6 +15,7 @@ use tower::ServiceExt as _;
 /// A running service.
 pub(crate) struct Running {
     pub(crate) handle: LogsHandle,
+    pub(crate) metrics: Metrics,
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -22,12 +23,18 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it on a folder.
     pub(crate) async fn start(dir: &Path) -> Self {
-        let mut config = Config::default();
+        Self::start_with(dir, "{}").await
+    }
+
+    /// Starts it on a folder, with some configuration.
+    pub(crate) async fn start_with(dir: &Path, yaml: &str) -> Self {
+        let mut config = service::config::from_text::<Config>(yaml).unwrap().config;
         config.common.path_prefix = dir.display().to_string();
+        let metrics = Metrics::default();
         // The thread of a store that died lets go of the log when it notices.
         let deadline = Instant::now() + Duration::from_secs(20);
         let logs = loop {
-            match Logs::open(config.clone(), &Metrics::default()).await {
+            match Logs::open(config.clone(), &metrics).await {
                 Err(error) if format!("{error:#}").contains("in use") && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
@@ -37,7 +44,7 @@ impl Running {
         let handle = logs.handle();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(logs.into_tasks()(cancel.clone()));
-        Self { handle, cancel, task }
+        Self { handle, metrics, cancel, task }
     }
 
     /// Ends it in order.
@@ -59,6 +66,50 @@ impl Running {
         let (status, body) = send(&self.handle.router(), request).await;
         assert_eq!(status, StatusCode::OK, "{path}?{query}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).unwrap()
+    }
+}
+
+/// A push in JSON: streams of labels (`a=b,c=d`) with times in nanoseconds and lines.
+pub(crate) fn push(streams: &[(&str, &[(i64, &str)])]) -> Request<Body> {
+    let stream = |(labels, entries): &(&str, &[(i64, &str)])| {
+        let labels: serde_json::Map<String, Value> = labels
+            .split(',')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        let values: Vec<_> =
+            entries.iter().map(|(time, line)| serde_json::json!([time.to_string(), line])).collect();
+        serde_json::json!({"stream": labels, "values": values})
+    };
+    let streams: Vec<_> = streams.iter().map(stream).collect();
+    let body = serde_json::json!({"streams": streams}).to_string();
+    let request = Request::post("/loki/api/v1/push").header("content-type", "application/json");
+    request.body(Body::from(body)).unwrap()
+}
+
+/// The same request of a tenant.
+pub(crate) fn of(tenant: &str, mut request: Request<Body>) -> Request<Body> {
+    request.headers_mut().insert("x-scope-orgid", tenant.parse().unwrap());
+    request
+}
+
+/// A GET with parameters.
+pub(crate) fn get(path: &str, params: &[(&str, &str)]) -> Request<Body> {
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
+    Request::get(format!("{path}?{query}")).body(Body::empty()).unwrap()
+}
+
+/// Nanoseconds since the epoch.
+pub(crate) fn now() -> i64 {
+    model::Timestamp::now().nanos()
+}
+
+/// Waits until `check` holds.
+pub(crate) async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !check().await {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

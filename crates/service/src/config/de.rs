@@ -35,7 +35,18 @@ pub(super) fn read<T: Default + Serialize + DeserializeOwned>(
     unneeded: &Unneeded,
     problems: &mut Problems,
 ) -> Option<T> {
-    let default = serde_json::to_value(T::default()).map(|value| Node::from_json(&value)).ok();
+    read_over(&T::default(), node, base, unneeded, problems)
+}
+
+/// The same over other defaults.
+pub(super) fn read_over<T: Serialize + DeserializeOwned>(
+    default: &T,
+    node: &Node,
+    base: &Path,
+    unneeded: &Unneeded,
+    problems: &mut Problems,
+) -> Option<T> {
+    let default = serde_json::to_value(default).map(|value| Node::from_json(&value)).ok();
     let mut cx = Context { unneeded, base: base.len(), ..Context::default() };
     let mut result = None;
     for _ in 0..MAX_ROUNDS {

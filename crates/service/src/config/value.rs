@@ -83,6 +83,17 @@ impl Value {
     ) -> Option<T> {
         de::read(&self.node, &self.path, unneeded, problems)
     }
+
+    /// Reads it over other defaults, such as the limits of all tenants where these are the limits of one. What cannot be told from
+    /// its serialized form is lost: [`Secret`](super::Secret)s of `default`.
+    pub fn read_over<T: Serialize + DeserializeOwned>(
+        &self,
+        default: &T,
+        unneeded: &Unneeded,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        de::read_over(default, &self.node, &self.path, unneeded, problems)
+    }
 }
 
 impl Serialize for Value {
