@@ -28,11 +28,8 @@ const TAKERS: [(&str, &str); 9] = [
 
 /// What must be named because it is not built or not needed, by file.
 const NAMED: [(&str, &[&str]); 3] = [
-    ("loki-2.9-boltdb.yaml", &["schema_config", "compactor", "common.ring", "common.replication_factor"]),
-    (
-        "loki-3-otlp.yaml",
-        &["schema_config", "compactor", "ruler", "common.ring", "common.replication_factor"],
-    ),
+    ("loki-2.9-boltdb.yaml", &["schema_config", "common.ring", "common.replication_factor"]),
+    ("loki-3-otlp.yaml", &["schema_config", "common.ring", "common.replication_factor"]),
     (
         "otelcol-tail.yaml",
         &[

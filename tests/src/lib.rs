@@ -4,6 +4,8 @@
 //! configuration files that we ship in `compose/`, with ports and folders laid over them.
 
 #[cfg(test)]
+mod alerting;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod configs;
@@ -13,6 +15,8 @@ mod containers;
 mod crash;
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]

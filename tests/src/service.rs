@@ -84,6 +84,12 @@ impl Service {
         Ok(self)
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> Result<u32> {
+        let process = self.process.as_ref().with_context(|| format!("{} was not started", self.binary))?;
+        Ok(process.id())
+    }
+
     /// Ends it as a power cut would; an error if it has ended before.
     pub(crate) fn kill(&mut self) -> Result<()> {
         let Some(mut process) = self.process.take() else { bail!("{} was not started", self.binary) };

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use testkit::http;
 use testkit::port;
-use testkit::process::Launch;
+use testkit::process::{Launch, Process};
 use testkit::workload::{Body, LogLoad, TraceLoad, log_bodies, trace_bodies};
 
 use crate::cost::{cpu_seconds, disk_bytes, peak_mib};
 
 /// Long enough for a slow machine to start and flush.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut which, mut megabytes, mut spans) = (None, 400_u64, 600_000_u64);
@@ -47,31 +47,43 @@ fn now() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn logs(megabytes: u64) -> Result<()> {
-    let folder = tempfile::tempdir()?;
+/// Starts a log store that works below `folder` and waits until it is ready; its address.
+pub(crate) fn logs_server(folder: &Path) -> Result<(Process, String)> {
     let port = port::free();
-    let config = folder.path().join("logs.yaml");
-    let data = folder.path().join("data");
-    fs::write(
-        &config,
-        format!(
-            "auth_enabled: false\nserver: {{http_listen_port: {port}, grpc_listen_port: 0}}\ncommon: {{path_prefix: {}}}\n",
-            data.display()
-        ),
-    )?;
-    let step = 10_000_000;
+    let (config, data) = (folder.join("logs.yaml"), folder.join("data"));
+    let text = format!(
+        "auth_enabled: false\nserver: {{http_listen_port: {port}, grpc_listen_port: 0}}\ncommon: {{path_prefix: {}}}\n",
+        data.display()
+    );
+    fs::write(&config, text)?;
+    serve("timberline-logs", &config, format!("http://127.0.0.1:{port}"))
+}
+
+fn serve(binary: &str, config: &Path, base: String) -> Result<(Process, String)> {
+    let mut process = Launch::workspace(binary)?.arg("--config").arg(config).start()?;
+    process.wait_for_http(&format!("{base}/ready"), PATIENCE)?;
+    Ok((process, base))
+}
+
+/// A load of lines that lie `step` nanoseconds apart and end about now, and its end.
+pub(crate) fn log_load(megabytes: u64, step: i64) -> (LogLoad, i64) {
     // Fewer than there will be bytes for, so that no line lies in the future.
     let lines = (megabytes << 20) / 100;
-    let start = now() - (lines as i64 + 1) * step;
-    let load = LogLoad { bytes: megabytes << 20, body_bytes: 1 << 20, start, step, seed: 7 };
+    let end = now();
+    let start = end - (lines as i64 + 1) * step;
+    (LogLoad { bytes: megabytes << 20, body_bytes: 1 << 20, start, step, seed: 7 }, end)
+}
+
+fn logs(megabytes: u64) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (process, base) = logs_server(folder.path())?;
     measure(Server {
         name: "logs",
-        binary: "timberline-logs",
-        config: &config,
-        data: &data,
-        base: format!("http://127.0.0.1:{port}"),
-        push: format!("http://127.0.0.1:{port}/loki/api/v1/push"),
-        bodies: &mut log_bodies(load),
+        process,
+        data: &folder.path().join("data"),
+        push: format!("{base}/loki/api/v1/push"),
+        base,
+        bodies: &mut log_bodies(log_load(megabytes, 10_000_000).0),
     })
 }
 
@@ -92,12 +104,12 @@ fn traces(spans: u64) -> Result<()> {
     let step = 100_000_000;
     let start = (now() - (spans as i64 / 10 + 1) * step) as u64;
     let load = TraceLoad { spans, body_spans: 2000, start, step: step as u64, seed: 11 };
+    let (process, base) = serve("timberline-traces", &config, format!("http://127.0.0.1:{port}"))?;
     measure(Server {
         name: "traces",
-        binary: "timberline-traces",
-        config: &config,
+        process,
         data: &data,
-        base: format!("http://127.0.0.1:{port}"),
+        base,
         push: format!("http://127.0.0.1:{http}/v1/traces"),
         bodies: &mut trace_bodies(load),
     })
@@ -105,8 +117,7 @@ fn traces(spans: u64) -> Result<()> {
 
 struct Server<'a> {
     name: &'a str,
-    binary: &'a str,
-    config: &'a Path,
+    process: Process,
     data: &'a Path,
     base: String,
     push: String,
@@ -114,8 +125,7 @@ struct Server<'a> {
 }
 
 fn measure(server: Server<'_>) -> Result<()> {
-    let mut process = Launch::workspace(server.binary)?.arg("--config").arg(server.config).start()?;
-    process.wait_for_http(&format!("{}/ready", server.base), PATIENCE)?;
+    let mut process = server.process;
     let (pid, begun) = (process.id(), Instant::now());
     let (mut rows, mut raw_bytes, mut zstd_cpu) = (0, 0, 0.0);
     let mut zstd = zstd::stream::write::Encoder::new(Counter(0), 3)?;
