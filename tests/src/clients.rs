@@ -1,4 +1,4 @@
-//! The OpenTelemetry SDK for Python as a client: programs under `clients/`, run in an environment made once per target folder.
+//! The OpenTelemetry SDK for Python and DuckDB as clients: programs under `clients/`, run in an environment made once per target folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +8,15 @@ use anyhow::{Context, Result, ensure};
 /// Runs `clients/<program>` and returns what it printed. Anything on standard error is a failure: the SDK complains there
 /// and goes on.
 pub(crate) fn run(program: &str, args: &[String]) -> Result<String> {
-    let script = sources().join(program);
-    let output = Command::new(python()?).arg(&script).args(args).output()?;
+    run_file(&sources().join(program), args)
+}
+
+/// As [`run`], of a program anywhere.
+pub(crate) fn run_file(program: &Path, args: &[String]) -> Result<String> {
+    let output = Command::new(python()?).arg(program).args(args).output()?;
     let complaints = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && complaints.is_empty(), "{program}: {}\n{complaints}", output.status);
+    let good = output.status.success() && complaints.is_empty();
+    ensure!(good, "{}: {}\n{complaints}", program.display(), output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -35,7 +40,7 @@ fn python() -> Result<PathBuf> {
             .context("these tests need Python 3 with venv (Debian: python3-venv)")?;
         let requirements = sources().join("requirements.txt");
         finish(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements))
-            .context("these tests need the OpenTelemetry SDK for Python, from PyPI")?;
+            .context("these tests need the OpenTelemetry SDK for Python and DuckDB, from PyPI")?;
         std::fs::write(&made_for, wanted)?;
     }
     Ok(interpreter)

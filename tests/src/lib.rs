@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod alerting;
 #[cfg(test)]
+mod blocks;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod configs;
