@@ -1,8 +1,8 @@
 //! Pipeline stages: what is done to each line between reading and sending.
 //!
-//! A [`Pipeline`] is compiled from `pipeline_stages` and is fed one [`Entry`] after the other; what comes out is appended to a
+//! A `Pipeline` is compiled from `pipeline_stages` and is fed one `Entry` after the other; what comes out is appended to a
 //! list. It is synchronous and knows no clock but the one it is told. Most stages change or drop the entry at hand
-//! ([`Edit`]); some keep entries to themselves for a while ([`Hold`]).
+//! (`Edit`); some keep entries to themselves for a while (`Hold`).
 
 mod compile;
 mod cri;

@@ -1,6 +1,6 @@
 //! Log patterns: templates found in lines as they come, counted per level and ten seconds, kept in memory for some hours.
 //!
-//! Some lines of each push are chosen ([`sample`]), cut into words ([`tokens`]) and clustered per stream and level ([`drain`]). All of it
+//! Some lines of each push are chosen (`sample`), cut into words (`tokens`) and clustered per stream and level (`drain`). All of it
 //! is bounded: lines per second, clusters per stream, bytes per tenant and in all; what was seen longest ago goes first.
 
 mod drain;

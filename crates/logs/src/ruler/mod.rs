@@ -1,8 +1,8 @@
 //! The ruler: evaluates rules over logs, records series to Prometheus and raises alerts in Alertmanager.
 //!
-//! Rules come over HTTP and are kept in the bucket ([`store`]), or from files ([`files`]). Every group has a task ([`task`]) that
-//! asks the querier ([`query`]) at the group's times and hands the answer to pure code: [`eval`] makes series of it, [`alert`] moves
-//! alerts on. Series go to disk and then to Prometheus ([`remote`]), alerts to Alertmanager ([`notify`]). [`Ruler::run`] owns all of it.
+//! Rules come over HTTP and are kept in the bucket (`store`), or from files (`files`). Every group has a task (`task`) that
+//! asks the querier (`query`) at the group's times and hands the answer to pure code: `eval` makes series of it, `alert` moves
+//! alerts on. Series go to disk and then to Prometheus (`remote`), alerts to Alertmanager (`notify`). `Ruler::run` owns all of it.
 
 pub(crate) mod alert;
 mod client;
