@@ -67,6 +67,15 @@ struct Fixture {
 }
 
 impl Fixture {
+    /// Waits until the server was asked so often.
+    async fn asked(&self, times: usize) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.script.lock().asked.len() < times {
+            assert!(Instant::now() < deadline, "not asked {times} times");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     async fn start(script: Script) -> Self {
         let script = Arc::new(Mutex::new(script));
         let listener = Listener::loopback().unwrap();
@@ -254,18 +263,15 @@ async fn a_server_that_is_away_is_asked_again_and_known_pods_stay() {
     let (lines, stream) = mpsc::channel(10);
     let fixture = Fixture::start(Script::default()).await;
     // Refused until there is something to answer.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    fixture.asked(1).await;
     fixture.script.lock().watches.push_back(Answer::Stream(stream));
     fixture.script.lock().lists.push_back(list(&[pod("a", 1)], 5, ""));
     fixture.expect(&["a"]).await;
+    let before = fixture.script.lock().asked.len();
     lines.send("this is no JSON\n".to_owned()).await.unwrap();
     lines.send(event("ADDED", &pod("b", 6))).await.ok();
     // What cannot be understood makes it list again; that fails, and nothing is announced as gone.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while fixture.script.lock().asked.len() < 5 {
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    fixture.asked(before + 3).await;
     assert!(fixture.commands.try_recv().is_err());
     fixture.end().await;
 }
