@@ -4,6 +4,8 @@
 //! configuration files that we ship in `compose/`, with ports and folders laid over them.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod alerting;
 #[cfg(test)]
 mod blocks;

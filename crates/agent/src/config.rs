@@ -1,15 +1,25 @@
 //! Promtail's configuration file.
 
+mod global;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use service::ServerConfig;
 use service::config::{ByteSize, Duration, Logging, Problems, Secret, Unneeded, Value};
 
+pub use self::global::{
+    FileWatchConfig, GlobalConfig, LimitsConfig, OptionsConfig, TargetConfig, TracingConfig, WalConfig,
+    WalWatchConfig,
+};
 pub use crate::discovery::{FileSdConfig, KubernetesSdConfig};
 use crate::metrics::StageMetrics;
 use crate::pipeline::Pipeline;
 use crate::relabel::{Relabel, RelabelConfig};
+pub use crate::tail::DecompressionConfig;
+use crate::tail::Encoding;
 use crate::targets::check;
 pub use crate::targets::{GelfConfig, JournalConfig, PushApiConfig, SyslogConfig};
 
@@ -32,6 +42,17 @@ pub struct Config {
     pub target_config: TargetConfig,
     /// Bounds.
     pub limits_config: LimitsConfig,
+    /// How files are watched.
+    pub global: GlobalConfig,
+    /// Promtail's deprecated options.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options: Option<OptionsConfig>,
+    /// Promtail's own traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<TracingConfig>,
+    /// Promtail's log on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal: Option<WalConfig>,
 }
 
 impl Default for Config {
@@ -44,6 +65,10 @@ impl Default for Config {
             scrape_configs: Vec::new(),
             target_config: TargetConfig::default(),
             limits_config: LimitsConfig::default(),
+            global: GlobalConfig::default(),
+            options: None,
+            tracing: None,
+            wal: None,
         }
     }
 }
@@ -64,6 +89,8 @@ pub struct ClientConfig {
     pub batchsize: ByteSize,
     /// Pauses between tries.
     pub backoff_config: BackoffConfig,
+    /// Drop lines that the store refuses because there are too many (429), rather than send them again.
+    pub drop_rate_limited_batches: bool,
     /// Longest time of one request.
     pub timeout: Duration,
     /// Labels of every stream; a line's own win.
@@ -89,6 +116,7 @@ impl Default for ClientConfig {
             batchwait: Duration::from_secs(1),
             batchsize: ByteSize::mib(1),
             backoff_config: BackoffConfig::default(),
+            drop_rate_limited_batches: false,
             timeout: Duration::from_secs(10),
             external_labels: BTreeMap::new(),
             headers: BTreeMap::new(),
@@ -100,8 +128,7 @@ impl Default for ClientConfig {
     }
 }
 
-/// `backoff_config` of a client. `max_retries` is accepted without effect: files are the queue, so a batch is sent until the
-/// store has it.
+/// `backoff_config` of a client.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default)]
 pub struct BackoffConfig {
@@ -109,11 +136,18 @@ pub struct BackoffConfig {
     pub min_period: Duration,
     /// Longest pause.
     pub max_period: Duration,
+    /// After so many tries lines are dropped. Without it, and with 0, they are sent until the store has them: files are the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
 }
 
 impl Default for BackoffConfig {
     fn default() -> Self {
-        Self { min_period: Duration::from_millis(500), max_period: Duration::from_secs(300) }
+        Self {
+            min_period: Duration::from_millis(500),
+            max_period: Duration::from_secs(300),
+            max_retries: None,
+        }
     }
 }
 
@@ -159,28 +193,6 @@ impl Default for PositionsConfig {
     }
 }
 
-/// `target_config`
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct TargetConfig {
-    /// How often globs are looked at again.
-    pub sync_period: Duration,
-}
-
-impl Default for TargetConfig {
-    fn default() -> Self {
-        Self { sync_period: Duration::from_secs(10) }
-    }
-}
-
-/// `limits_config`
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct LimitsConfig {
-    /// Longer lines are cut or dropped; 0 means 1 MiB.
-    pub max_line_size: ByteSize,
-}
-
 /// One of `scrape_configs`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -191,6 +203,11 @@ pub struct ScrapeConfig {
     pub pipeline_stages: Value,
     /// What is done to each target's labels.
     pub relabel_configs: Vec<RelabelConfig>,
+    /// How the text of files is written, by its name as IANA lists it; UTF-8 if empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encoding: String,
+    /// What is done with compressed files.
+    pub decompression: DecompressionConfig,
     /// Files.
     pub static_configs: Vec<StaticConfig>,
     /// Files that other files name.
@@ -279,23 +296,9 @@ pub struct DockerFilter {
     pub values: Vec<String>,
 }
 
-/// Keys of a scrape config that Promtail knows and that are not built.
-const NOT_BUILT: [&str; 2] = ["encoding", "decompression"];
-
 impl service::config::Config for Config {
     fn unneeded() -> Unneeded {
         let mut keys = vec![
-            "global".to_owned(),
-            "tracing".to_owned(),
-            "wal".to_owned(),
-            "options".to_owned(),
-            "target_config.stdin".to_owned(),
-            "limits_config.readline_rate".to_owned(),
-            "limits_config.readline_burst".to_owned(),
-            "limits_config.readline_rate_enabled".to_owned(),
-            "limits_config.readline_rate_drop".to_owned(),
-            "limits_config.max_streams".to_owned(),
-            "limits_config.max_line_size_truncate".to_owned(),
             "scrape_configs.*.docker_sd_configs.*.port".to_owned(),
             "scrape_configs.*.docker_sd_configs.*.host_networking_host".to_owned(),
             "scrape_configs.*.docker_sd_configs.*.match_first_network".to_owned(),
@@ -306,8 +309,6 @@ impl service::config::Config for Config {
         ];
         for clients in ["clients.*", "client"] {
             let more = [
-                "backoff_config.max_retries",
-                "drop_rate_limited_batches",
                 "proxy_url",
                 "proxy_from_environment",
                 "no_proxy",
@@ -325,34 +326,16 @@ impl service::config::Config for Config {
             ];
             keys.extend(more.map(|key| format!("{clients}.{key}")));
         }
-        keys.extend(NOT_BUILT.map(|block| format!("scrape_configs.*.{block}")));
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         Unneeded::new(&keys)
             .with("server", ServerConfig::unneeded())
-            .with(
-                "server",
-                Unneeded::new(&[
-                    "disable",
-                    "external_url",
-                    "health_check_target",
-                    "enable_runtime_reload",
-                    "profiling_enabled",
-                ]),
-            )
             .with("scrape_configs.*.loki_push_api.server", ServerConfig::unneeded())
     }
 
     fn check(&self, problems: &mut Problems) {
-        self.server.check("server", problems);
-        for (i, client) in self.all_clients().enumerate() {
-            if client.url.parse::<reqwest::Url>().is_err() {
-                let text = format!("'{}' is not a URL: write http://host:3100/loki/api/v1/push", client.url);
-                problems.add(format!("clients[{i}].url"), text);
-            }
-        }
-        if !self.is_unconfigured() && self.all_clients().next().is_none() {
-            problems.warn("clients: none is named, so lines can only go to a store in the same process");
-        }
+        self.server.check_agent("server", problems);
+        self.check_clients(problems);
+        global::check(self, problems);
         let mut names = std::collections::BTreeSet::new();
         let stages = StageMetrics::default();
         for (i, job) in self.scrape_configs.iter().enumerate() {
@@ -362,6 +345,10 @@ impl service::config::Config for Config {
                     .add(format!("{path}.job_name"), format!("'{}' is empty or used twice", job.job_name));
             }
             check(job, &path, problems);
+            if Encoding::named(&job.encoding).is_none() {
+                let text = format!("'{}' is no encoding that IANA lists", job.encoding);
+                problems.add(format!("{path}.encoding"), text);
+            }
             for (j, rule) in job.relabel_configs.iter().enumerate() {
                 if let Err(problem) = Relabel::compile(rule) {
                     problems.add(format!("{path}.relabel_configs[{j}]"), problem);
@@ -377,6 +364,14 @@ impl service::config::Config for Config {
 
     fn grace(&self) -> std::time::Duration {
         self.server.graceful_shutdown_timeout.get()
+    }
+
+    fn flag_path(flag: &str) -> String {
+        global::flag_path(flag)
+    }
+
+    fn flag_value(flag: &str, value: &str) -> String {
+        global::flag_value(flag, value)
     }
 }
 
@@ -394,13 +389,53 @@ scrape_configs:
       - {target_label: job, replacement: docker}
 "#;
 
-    /// All clients, the older single form included.
-    pub fn all_clients(&self) -> impl Iterator<Item = &ClientConfig> {
-        self.clients.iter().chain(&self.client)
+    /// All clients, the older single form included, with the labels that `-client.external-labels` gives to each, and named by
+    /// a hash of their configuration where nothing else names them.
+    pub fn all_clients(&self) -> Vec<ClientConfig> {
+        let for_all = self.client.as_ref().map(|client| &client.external_labels);
+        let single = self.client.iter().filter(|client| !client.url.is_empty());
+        let settled = |client: &ClientConfig| {
+            let mut client = client.clone();
+            if client.name.is_empty() {
+                let text = serde_json::to_string(&client).unwrap_or_default();
+                client.name = format!("{:06x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()) & 0xff_ffff);
+            }
+            for (name, value) in for_all.into_iter().flatten() {
+                client.external_labels.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+            client
+        };
+        self.clients.iter().chain(single).map(settled).collect()
     }
 
     /// Whether nothing to read was configured.
     pub fn is_unconfigured(&self) -> bool {
         self.scrape_configs.is_empty() && self.clients.is_empty() && self.client.is_none()
+    }
+
+    fn check_clients(&self, problems: &mut Problems) {
+        for (i, client) in self.clients.iter().enumerate() {
+            if client.url.parse::<reqwest::Url>().is_err() {
+                let text = format!("'{}' is not a URL: write http://host:3100/loki/api/v1/push", client.url);
+                problems.add(format!("clients[{i}].url"), text);
+            }
+        }
+        if let Some(client) = self.client.as_ref().filter(|client| {
+            let only_labels = client.url.is_empty() && !client.external_labels.is_empty();
+            !only_labels && client.url.parse::<reqwest::Url>().is_err()
+        }) {
+            let text = format!("'{}' is not a URL: write http://host:3100/loki/api/v1/push", client.url);
+            problems.add("client.url", text);
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for (i, client) in self.all_clients().into_iter().enumerate() {
+            if !names.insert(client.name.clone()) {
+                let text = format!("'{}' is used twice: give each client a name of its own", client.name);
+                problems.add(format!("clients[{i}].name"), text);
+            }
+        }
+        if !self.is_unconfigured() && names.is_empty() {
+            problems.warn("clients: none is named, so lines can only go to a store in the same process");
+        }
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use model::{Labels, Timestamp};
-use service::CancellationToken;
 
 use crate::client::Queue;
 use crate::entry::{Entry, Tickets};
+use crate::limits::LineLimits;
 use crate::metrics::{AgentMetrics, PathLabels};
 use crate::pipeline::Pipeline;
 use crate::progress::Ticket;
@@ -18,6 +18,7 @@ pub(crate) struct Dispatcher {
     pipelines: Vec<Pipeline>,
     queues: Vec<Arc<Queue>>,
     metrics: AgentMetrics,
+    limits: Option<Arc<LineLimits>>,
     /// What came out of a pipeline; room that is used again.
     ready: Vec<Entry>,
 }
@@ -25,14 +26,19 @@ pub(crate) struct Dispatcher {
 impl Dispatcher {
     /// Pipelines by index of their job.
     pub(crate) fn new(pipelines: Vec<Pipeline>, queues: Vec<Arc<Queue>>, metrics: AgentMetrics) -> Self {
-        Self { pipelines, queues, metrics, ready: Vec::new() }
+        Self { pipelines, queues, metrics, limits: None, ready: Vec::new() }
+    }
+
+    /// The same, within bounds.
+    pub(crate) fn with_limits(self, limits: Arc<LineLimits>) -> Self {
+        Self { limits: Some(limits), ..self }
     }
 
     /// Runs a line through its job's pipeline and queues what comes out.
     pub(crate) fn dispatch(&mut self, job: usize, line: Line, labels: &Labels, ticket: Option<&Arc<Ticket>>) {
         let mut entry = Entry::new(line.time.unwrap_or_else(Timestamp::now), line.text, labels.clone());
         entry.docker = line.stream;
-        entry.tickets = ticket.map(Tickets::open).unwrap_or_default();
+        entry.tickets = ticket.map(|ticket| Tickets::of_bytes(ticket, line.ranges)).unwrap_or_default();
         self.enter(job, entry);
     }
 
@@ -61,17 +67,21 @@ impl Dispatcher {
 
     /// Until when a job's pipeline wants no more lines, because `limit` slows it down.
     pub(crate) fn pause(&self, job: usize) -> Option<Instant> {
-        self.pipelines.get(job)?.pause().filter(|until| *until > Instant::now())
+        let now = Instant::now();
+        let stage = self.pipelines.get(job).and_then(Pipeline::pause);
+        let rate = self.limits.as_ref().and_then(|limits| limits.pause(now));
+        stage.max(rate).filter(|until| *until > now)
     }
 
     fn queue_ready(&mut self) {
+        let now = Instant::now();
         for mut entry in self.ready.drain(..) {
             entry.settle_tenant();
-            entry.tickets.share(self.queues.len());
-            let entry = Arc::new(entry);
-            for queue in &self.queues {
-                queue.push(entry.clone());
+            if self.limits.as_ref().is_some_and(|limits| !limits.admit(&mut entry, now)) {
+                continue;
             }
+            entry.tickets.share(self.queues.len());
+            self.queues.iter().for_each(|queue| queue.push(&entry));
         }
     }
 
@@ -80,9 +90,9 @@ impl Dispatcher {
         self.queues.iter().for_each(|queue| queue.urge());
     }
 
-    /// Waits on this thread until every queue has room; `false` if `stop` came first.
-    pub(crate) fn wait_for_room(&self, stop: &CancellationToken) -> bool {
-        self.queues.iter().all(|queue| queue.wait_for_room(stop))
+    /// Whether every queue has room.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queues.iter().all(|queue| queue.has_room())
     }
 
     /// Waits until every queue has room.
@@ -100,8 +110,6 @@ impl Dispatcher {
         if !lines.is_empty() {
             let labels = PathLabels { path: path.to_owned() };
             self.metrics.read_lines.get_or_create(&labels).inc_by(lines.len() as u64);
-            let bytes: usize = lines.iter().map(|l| l.text.len() + 1).sum();
-            self.metrics.read_bytes.get_or_create(&labels).inc_by(bytes as i64);
         }
     }
 
@@ -110,10 +118,14 @@ impl Dispatcher {
         self.metrics.docker_entries.inc();
     }
 
+    /// Counts output of a container that could not be understood.
+    pub(crate) fn note_container_error(&self) {
+        self.metrics.docker_parsing_errors.inc();
+    }
+
     /// Forgets the counts of a file that is gone.
     pub(crate) fn forget(&self, path: &str) {
         let labels = PathLabels { path: path.to_owned() };
         self.metrics.read_lines.remove(&labels);
-        self.metrics.read_bytes.remove(&labels);
     }
 }

@@ -1,11 +1,13 @@
 //! One log line on its way through the agent.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::{Labels, LabelsBuilder, Timestamp};
 
 use crate::extracted::Extracted;
-use crate::progress::Ticket;
+use crate::progress::{Progress, Ticket};
+use crate::source::Ranges;
 use crate::tail::Stream;
 
 /// A line with everything that stages may look at and change.
@@ -25,7 +27,7 @@ pub struct Entry {
     pub tenant: String,
     /// The output that Docker's record named, where the reader has taken the line out of it already.
     pub docker: Option<Stream>,
-    /// Acknowledges the lines that it was made of to where they were read.
+    /// Acknowledges the lines that it was made of to where they were read, and knows where that was.
     pub tickets: Tickets,
 }
 
@@ -73,9 +75,13 @@ impl Entry {
     }
 }
 
-/// What is told to the files when an entry is done: each line that went into it counts one.
+/// What is told to the files when an entry is done: each line that went into it counts one. And which bytes of them the entry was
+/// made of.
 #[derive(Debug, Default)]
-pub struct Tickets(Held);
+pub struct Tickets {
+    held: Held,
+    ranges: Ranges,
+}
 
 #[derive(Debug, Default)]
 enum Held {
@@ -89,18 +95,24 @@ enum Held {
 impl Tickets {
     /// Counts one line more on the ticket.
     pub fn open(ticket: &Arc<Ticket>) -> Self {
-        ticket.add(1);
-        Self(Held::One(ticket.clone(), 1))
+        Self::of_bytes(ticket, Ranges::None)
     }
 
-    /// Takes over the lines of another entry.
+    /// Counts one line more on the ticket, which was these bytes.
+    pub fn of_bytes(ticket: &Arc<Ticket>, ranges: Ranges) -> Self {
+        ticket.add(1);
+        Self { held: Held::One(ticket.clone(), 1), ranges }
+    }
+
+    /// Takes over the lines of another entry, which comes behind.
     pub fn join(&mut self, other: Self) {
+        self.ranges.join(&other.ranges);
         for (ticket, count) in other.iter() {
-            match &mut self.0 {
-                Held::None => self.0 = Held::One(ticket.clone(), count),
+            match &mut self.held {
+                Held::None => self.held = Held::One(ticket.clone(), count),
                 Held::One(last, lines) if Arc::ptr_eq(last, ticket) => *lines += count,
                 Held::One(last, lines) => {
-                    self.0 = Held::Many(vec![(last.clone(), *lines), (ticket.clone(), count)]);
+                    self.held = Held::Many(vec![(last.clone(), *lines), (ticket.clone(), count)]);
                 }
                 Held::Many(all) => match all.last_mut() {
                     Some((last, lines)) if Arc::ptr_eq(last, ticket) => *lines += count,
@@ -108,6 +120,14 @@ impl Tickets {
                 },
             }
         }
+    }
+
+    /// The bytes of one source that the entry was made of. `None` if they are not known, or are of several.
+    pub fn origin(&self) -> Option<(&Arc<Progress>, &[Range<u64>])> {
+        let ranges = self.ranges.as_slice();
+        let mut all = self.iter().map(|(ticket, _)| ticket.progress());
+        let first = all.next().filter(|progress| !ranges.is_empty() && progress.source().is_some())?;
+        all.all(|other| Arc::ptr_eq(first, other)).then_some((first, ranges))
     }
 
     /// So many clients must take the entry, rather than one.
@@ -126,7 +146,7 @@ impl Tickets {
 
     /// Tickets with the lines that count on each.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<Ticket>, u32)> {
-        let (one, many) = match &self.0 {
+        let (one, many) = match &self.held {
             Held::None => (None, &[][..]),
             Held::One(ticket, lines) => (Some((ticket, *lines)), &[][..]),
             Held::Many(all) => (None, &all[..]),
@@ -136,9 +156,10 @@ impl Tickets {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "ranges are what is compared")]
 mod tests {
     use super::*;
-    use crate::progress::Progress;
+    use crate::source::{Source, Unsaved};
 
     #[test]
     fn joined_lines_are_done_together() {
@@ -154,6 +175,21 @@ mod tests {
         assert_eq!(progress.acknowledged(), 0);
         tickets.done();
         assert_eq!(progress.acknowledged(), 20);
+    }
+
+    #[test]
+    fn an_entry_has_the_bytes_of_one_source() {
+        let file = || Progress::of_source(0, Source::new(), Arc::<Unsaved>::default());
+        let (one, other) = (file(), file());
+        let (first, second) = (one.open(10), one.open(20));
+        let mut tickets = Tickets::of_bytes(&first, Ranges::one(0, 10));
+        tickets.join(Tickets::of_bytes(&second, Ranges::one(10, 20)));
+        assert_eq!(tickets.origin().unwrap().1, [0..20]);
+        tickets.join(Tickets::of_bytes(&other.open(5), Ranges::one(0, 5)));
+        assert!(tickets.origin().is_none());
+        assert!(Tickets::open(&first).origin().is_none(), "its bytes are not known");
+        let unnamed = Progress::new(0).open(5);
+        assert!(Tickets::of_bytes(&unnamed, Ranges::one(0, 5)).origin().is_none());
     }
 
     #[test]

@@ -3,49 +3,85 @@
 //! One thread reads all files ([`tail`]); what it reads runs through the job's stages ([`pipeline`]) into the
 //! clients' bounded queues ([`client`]). A file's position moves when every client has acknowledged
 //! ([`progress`]), so the files are the queue: while the store is away, they wait.
+//!
+//! What one configuration comes to is in two parts, `inputs` (what reads) and `outlets` (stages, limits, clients); `run` holds
+//! both and replaces them at a reload. The pages and `explain` look at it through `board`.
 
+mod args;
+mod board;
 pub mod client;
 pub mod config;
 mod discovery;
 mod dispatch;
+mod dry_run;
 pub mod entry;
+mod explain;
 pub mod extracted;
+mod inputs;
+mod inspect;
+mod json_text;
+mod limits;
+mod live_metrics;
 pub mod metrics;
+mod outlets;
+mod pages;
 pub mod pipeline;
 pub mod positions;
 pub mod progress;
-pub mod relabel;
+mod run;
+pub mod source;
+mod stdin;
 pub mod tail;
 mod targets;
+mod tasks;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
-use anyhow::{Context, Result, anyhow};
-use service::config::{ByteSize, Problems};
-use service::{BuildInfo, Cli, Phase, Process, Server, Standard};
+use anyhow::Result;
+pub use model::relabel;
+use service::{Cli, Phase, Process, Program, Server};
 
-use client::{Destination, LocalStore, Queue, Remote, Sender};
-use config::ClientConfig;
+pub use args::Args;
+use client::LocalStore;
 pub use config::Config;
-use discovery::{
-    Announce, DockerDiscovery, DockerJob, FileDiscovery, FileJob, KubernetesDiscovery, NotRead, group,
-};
-use dispatch::Dispatcher;
-use metrics::{AgentMetrics, StageMetrics};
-use pipeline::{Pipeline, begins_with_docker};
-use positions::Positions;
-use relabel::Relabel;
-use tail::{Poller, PollerOptions};
-use targets::{Inlets, TargetMetrics};
+use metrics::AgentMetrics;
+use outlets::World;
+use run::Agent;
+pub use run::Reread;
+use targets::TargetMetrics;
 
-/// Bytes that may wait for one client.
-const QUEUE_BYTES: usize = 8 << 20;
-/// Bytes after which a line is cut, unless configured.
-const MAX_LINE: ByteSize = ByteSize::mib(1);
-/// Commands from discovery that may wait for the reading thread.
-const COMMANDS: usize = 1024;
+/// The whole of the agent's `main`.
+pub fn main(program: &'static Program) -> ExitCode {
+    // Flags that cannot be read are reported by the start of the service.
+    if let Ok(args) = service::cli::parse::<Args>(program.name, std::env::args_os()) {
+        match args.explain() {
+            Ok(None) => {}
+            Ok(Some(file)) => return explain::command(&args, &file, program),
+            Err(problem) => {
+                eprintln!("{}: {problem}", program.name);
+                return ExitCode::from(2);
+            }
+        }
+    }
+    service::start::<Args, Config>(program, async |args, mut config, process| {
+        args.apply(&mut config);
+        if args.log_config_reverse_order {
+            service::config::print(&config).lines().rev().for_each(|line| tracing::info!("{line}"));
+        }
+        let again = args.clone();
+        let reread: Reread = Arc::new(move || {
+            let mut loaded = service::read::<Config>(&again.cli)?;
+            for remark in service::remarks(&loaded) {
+                tracing::warn!("{remark}");
+            }
+            again.apply(&mut loaded.config);
+            Ok(loaded.config)
+        });
+        build_with(&args, config, None, Some(reread), process).map(drop)
+    })
+}
 
 /// Builds the agent into a process: opens positions, binds its listener and adds its tasks, starts nothing. Where `local`
 /// is given and the configuration names no client, lines go there.
@@ -55,107 +91,45 @@ pub fn build(
     local: Option<Arc<dyn LocalStore>>,
     process: &mut Process,
 ) -> Result<SocketAddr> {
-    cli.roles(&[("agent", ())])?;
-    let config = with_defaults(config, local.is_some())?;
-    check_stages(&config)?;
-    let metrics = AgentMetrics::new(process.metrics());
-    let positions = Arc::new(Positions::load(&config.positions).context("positions.filename")?);
+    let args = Args { cli: cli.clone(), ..Args::default() };
+    build_with(&args, config, local, None, process)
+}
 
-    let mut queues = Vec::new();
-    for (i, (client, destination)) in destinations(&config, local)?.into_iter().enumerate() {
-        let queue = Arc::new(Queue::new(QUEUE_BYTES));
-        let sender = Sender::new(queue.clone(), destination, client, metrics.clone());
-        process.task(format!("agent/client-{i}"), Phase::Finish, move |stop| async move {
-            sender.run(stop).await;
-            Ok(())
-        });
-        queues.push(queue);
+/// As [`build`], with all flags, and a way to read the configuration again: SIGHUP and `/reload` take it. The address is
+/// 0.0.0.0:0 where the configuration wants no listener.
+pub fn build_with(
+    args: &Args,
+    config: Config,
+    local: Option<Arc<dyn LocalStore>>,
+    reread: Option<Reread>,
+    process: &mut Process,
+) -> Result<SocketAddr> {
+    args.cli.roles(&[("agent", ())])?;
+    let world = World {
+        metrics: AgentMetrics::new(process.metrics()),
+        target_metrics: TargetMetrics::new(process.metrics()),
+        local,
+        dry_run: args.dry_run,
+        inspect: args.inspect,
+    };
+    const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    if config.target_config.stdin {
+        stdin::build(config, &world, process)?;
+        return Ok(NOWHERE);
     }
-
-    let dispatcher = {
-        let (config, queues, metrics) = (config.clone(), queues, metrics);
-        Arc::new(move || {
-            Dispatcher::new(pipelines(&config, &metrics.stages), queues.clone(), metrics.clone())
-        })
-    };
-    let target_metrics = TargetMetrics::new(process.metrics());
-    let (commands, received) = sync_channel(COMMANDS);
-    let mut targets = Vec::new();
-    for (job, scrape) in config.scrape_configs.iter().enumerate() {
-        let place = || format!("scrape_configs[{job}]");
-        let rules = scrape.relabel_configs.iter().map(Relabel::compile).collect::<Result<Vec<_>, _>>();
-        let rules = rules.map_err(|e| anyhow!(e)).with_context(place)?;
-        let docker = begins_with_docker(&scrape.pipeline_stages);
-        let files = FileJob { job, rules: rules.clone(), docker };
-        for labels in scrape.static_configs.iter().flat_map(group) {
-            match files.target(labels) {
-                Ok(target) if targets.contains(&target) => {}
-                Ok(target) => targets.push(target),
-                Err(why @ (NotRead::Dropped | NotRead::WrongHost)) => target_metrics.failed(why.reason()),
-                Err(why) => return Err(anyhow!(why)).context("static_configs").with_context(place),
-            }
-        }
-        for (i, sd) in scrape.file_sd_configs.iter().enumerate() {
-            let name = format!("agent/{}/file-{i}", scrape.job_name);
-            let announce = Announce::new(&name, commands.clone());
-            let discovery = FileDiscovery::new(files.clone(), sd, announce, target_metrics.clone());
-            let discovery = discovery.map_err(|e| anyhow!(e)).with_context(place)?;
-            process.task(name, Phase::Drain, move |stop| discovery.run(stop));
-        }
-        for (i, sd) in scrape.kubernetes_sd_configs.iter().enumerate() {
-            let name = format!("agent/{}/kubernetes-{i}", scrape.job_name);
-            let announce = Announce::new(&name, commands.clone());
-            let discovery = KubernetesDiscovery::new(files.clone(), sd, announce, target_metrics.clone());
-            let discovery = discovery.context("kubernetes_sd_configs").with_context(place)?;
-            process.task(name, Phase::Drain, move |stop| discovery.run(stop));
-        }
-        let inlets = Inlets {
-            job,
-            rules: rules.clone().into(),
-            dispatcher: dispatcher.clone(),
-            metrics: target_metrics.clone(),
-        };
-        targets::build(scrape, inlets, &positions, process).with_context(place)?;
-        for (i, sd) in scrape.docker_sd_configs.iter().enumerate() {
-            let docker = DockerJob { job, config: sd.clone(), rules: rules.clone() };
-            let discovery =
-                DockerDiscovery::new(docker, commands.clone(), positions.clone(), dispatcher.clone());
-            let name = format!("agent/{}/docker-{i}", scrape.job_name);
-            process.task(name, Phase::Drain, move |stop| discovery.run(stop));
-        }
+    let is_default = config.is_unconfigured();
+    let config = with_defaults(config, world.local.is_some()).map_err(anyhow::Error::msg)?;
+    let (server, jobs) = (config.server.clone(), config.scrape_configs.len());
+    let (can_reload, has_store) = (reread.is_some(), world.local.is_some());
+    let settled = |reread: Reread| Arc::new(move || with_defaults(reread()?, has_store)) as Reread;
+    let reread = reread.map(settled);
+    let (agent, live, reloads) = Agent::build(config, world, reread)?;
+    process.metrics().collect(live_metrics::LiveMetrics(live.clone()));
+    process.task("agent", Phase::Drain, move |stop| agent.run(stop));
+    if can_reload {
+        let asked = reloads.clone();
+        process.on_reload("agent", move || asked.ask());
     }
-    drop(commands);
-
-    let max_line = if config.limits_config.max_line_size.get() == 0 {
-        MAX_LINE
-    } else {
-        config.limits_config.max_line_size
-    };
-    let options = PollerOptions {
-        poll: std::time::Duration::from_millis(250),
-        sync_period: config.target_config.sync_period.get(),
-        max_line: max_line.as_usize(),
-    };
-    let poller = Poller::new(options, targets, received, positions.clone(), dispatcher());
-    process.thread("agent/tail", Phase::Drain, move |stop| {
-        poller.run(&stop);
-        Ok(())
-    });
-
-    let (saved, period) = (positions.clone(), config.positions.sync_period.get());
-    process.task("agent/positions", Phase::Flush, move |stop| async move {
-        let mut ticks = tokio::time::interval(period);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stop.cancelled() => break,
-            }
-            if let Err(error) = saved.save() {
-                tracing::error!(error = format!("{error:#}"), "positions cannot be written");
-            }
-        }
-        saved.save()
-    });
 
     let health = process.health().scope("agent");
     let component = health.component("targets");
@@ -164,61 +138,30 @@ pub fn build(
         component.stopping();
         Ok(())
     });
-    let listener = config.server.listen_http()?;
+    if server.disable == Some(true) {
+        tracing::info!(jobs, "agent runs without a listener");
+        return Ok(NOWHERE);
+    }
+    let listener = server.listen_http()?;
     let address = listener.address();
-    let info = BuildInfo::new(process.program(), "3.5.9");
-    let standard = Standard::new(&health, process.metrics())
-        .config(&config)
-        .build_info("/api/v1/status/buildinfo", info);
-    let server = Server::new("agent-http").http(standard.router()).limits(config.server.limits());
-    process.task("agent/http", Phase::Stop, move |drain| server.serve(listener, drain));
-    tracing::info!(%address, jobs = config.scrape_configs.len(), "agent listens");
+    let wants_target = !is_default && server.health_check_target != Some(false);
+    let reloads = (server.enable_runtime_reload == Some(true)).then_some(reloads);
+    let pages = pages::router(live, reloads, wants_target, &health, process);
+    let http = Server::new("agent-http").http(server.mount(pages)).limits(server.limits());
+    process.task("agent/http", Phase::Stop, move |drain| http.serve(listener, drain));
+    tracing::info!(%address, jobs, "agent listens");
     Ok(address)
 }
 
 /// What is to be read where nothing was configured, and where it goes unless there is a store in the process.
-fn with_defaults(mut config: Config, has_store: bool) -> Result<Config> {
+fn with_defaults(mut config: Config, has_store: bool) -> Result<Config, String> {
     if config.is_unconfigured() {
-        let defaults = service::config::from_text::<Config>(Config::UNCONFIGURED)?.config;
+        let defaults = service::config::from_text::<Config>(Config::UNCONFIGURED);
+        let defaults = defaults.map_err(|problems| problems.to_string())?.config;
         config.scrape_configs = defaults.scrape_configs;
         if !has_store {
             config.clients = defaults.clients;
         }
     }
     Ok(config)
-}
-
-/// The configured clients; the store of the process where none is.
-fn destinations(
-    config: &Config,
-    local: Option<Arc<dyn LocalStore>>,
-) -> Result<Vec<(ClientConfig, Destination)>> {
-    let remote = |(i, client): (usize, &ClientConfig)| {
-        let remote = Remote::new(client).with_context(|| format!("clients[{i}]"))?;
-        Ok((client.clone(), Destination::Remote(Box::new(remote))))
-    };
-    let remotes = config.all_clients().enumerate().map(remote).collect::<Result<Vec<_>>>()?;
-    match (remotes.is_empty(), local) {
-        (false, _) => Ok(remotes),
-        (true, Some(store)) => Ok(vec![(ClientConfig::default(), Destination::Local(store))]),
-        (true, None) => Err(anyhow!("clients: name at least one, with the url of the store")),
-    }
-}
-
-/// Compiled stages of every job. What is wrong with them has been reported by [`check_stages`] before.
-fn pipelines(config: &Config, metrics: &StageMetrics) -> Vec<Pipeline> {
-    let compile = |scrape: &config::ScrapeConfig| {
-        Pipeline::compile(&scrape.pipeline_stages, metrics, &mut Problems::default())
-    };
-    config.scrape_configs.iter().map(compile).collect()
-}
-
-/// Refuses faulty stages: lines that should have been dropped or changed must not pass as they are.
-fn check_stages(config: &Config) -> Result<()> {
-    let mut problems = Problems::default();
-    let metrics = StageMetrics::default();
-    for scrape in &config.scrape_configs {
-        Pipeline::compile(&scrape.pipeline_stages, &metrics, &mut problems);
-    }
-    if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
 }

@@ -1,136 +1,99 @@
 //! What has been acknowledged of which file, kept over restarts.
 //!
 //! Promtail knows files by their path; a file that is renamed is then read again, and one that took another's
-//! place is read from the middle. Here a file is known by device, inode and its first bytes. That is
-//! kept beside Promtail's own `positions:` map, which is read in once and written for the way back.
+//! place is read from the middle. Here a file is known by device, inode and its first bytes, and what is kept of it belongs to
+//! the job that reads it and to the client that it is read for: each has a position of its own, and an id under which stores
+//! know its lines ([`crate::source`]). That is kept beside Promtail's own `positions:` map, which is read in once and written
+//! for the way back.
+//!
+//! A job or client without a position of its own takes over the lowest that the file has from those that are not configured any
+//! more, or from the job's other clients: a renamed job neither loses nor repeats lines.
+
+mod identity;
+mod state;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
 
+pub use self::identity::Identity;
+use self::state::{Imported, Known, KnownFiles, Owner, State, read_positions, write_positions};
 use crate::config::PositionsConfig;
 use crate::progress::{Cursor, Progress};
+use crate::source::{Source, Unsaved};
+use crate::tail::Identified;
 
-/// What makes a file the same file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    device: u64,
-    inode: u64,
-    /// How many of the first bytes `head` covers; short files grow into it.
-    head_bytes: u64,
-    /// xxh3-64 of them.
-    head: u64,
-}
-
-impl Identity {
-    const HEAD_BYTES: u64 = 256;
-
-    /// Reads the identity of an open file.
-    pub fn of(file: &File) -> std::io::Result<Self> {
-        let metadata = file.metadata()?;
-        let head_bytes = metadata.len().min(Self::HEAD_BYTES);
-        let head = Self::hash(file, head_bytes)?.unwrap_or_default();
-        Ok(Self { device: metadata.dev(), inode: metadata.ino(), head_bytes, head })
-    }
-
-    /// Whether `file` is the one that this was read from, though it may have grown since.
-    pub fn is_of(&self, file: &File) -> std::io::Result<bool> {
-        let metadata = file.metadata()?;
-        let same_place = (metadata.dev(), metadata.ino()) == (self.device, self.inode);
-        Ok(same_place && Self::hash(file, self.head_bytes)? == Some(self.head))
-    }
-
-    /// Whether it covers as many bytes as it can.
-    pub fn is_full(&self) -> bool {
-        self.head_bytes == Self::HEAD_BYTES
-    }
-
-    /// Device and inode: where the file lies.
-    pub fn place(&self) -> (u64, u64) {
-        (self.device, self.inode)
-    }
-
-    /// Hash of the first bytes; `None` if the file is shorter.
-    fn hash(file: &File, bytes: u64) -> std::io::Result<Option<u64>> {
-        let mut head = vec![0; bytes as usize];
-        match file.read_exact_at(&mut head, 0) {
-            Ok(()) => Ok(Some(xxh3_64(&head))),
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// One file as remembered.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Known {
-    path: PathBuf,
-    identity: Identity,
-    offset: u64,
+/// What is remembered of a file.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownFile {
+    /// Where it was last read.
+    pub(crate) path: PathBuf,
+    /// What it was.
+    pub(crate) identity: Identity,
+    /// Everything before this offset is acknowledged.
+    pub(crate) offset: u64,
     /// When it was last seen, seconds since the epoch.
-    seen: i64,
+    pub(crate) seen: i64,
 }
 
-/// What is kept beside Promtail's map.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct State {
-    files: Vec<Known>,
-    /// Containers read over the engine's API: time of the last acknowledged line, ns since the epoch.
-    cursors: BTreeMap<String, u64>,
-    /// Journals by their job: cursor of the last acknowledged entry.
-    #[serde(default)]
-    journals: BTreeMap<String, String>,
-}
-
-/// Promtail's own file.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct PositionsFile {
-    positions: BTreeMap<String, String>,
-}
-
-impl service::config::Config for PositionsFile {}
-
-/// All positions. Shared; writing is one task's.
+/// All positions, as one client's reader sees them. Cheap to clone.
+#[derive(Clone)]
 pub struct Positions {
+    shared: Arc<Shared>,
+    client: Arc<str>,
+    /// Names by index.
+    jobs: Arc<[String]>,
+    is_saved: bool,
+}
+
+struct Shared {
     path: PathBuf,
     inner: Mutex<Inner>,
+    /// Held while files are written; when that failed last.
+    saving: Mutex<Option<Instant>>,
+    unsaved: Arc<Unsaved>,
 }
 
 #[derive(Default)]
 struct Inner {
-    known: Vec<Known>,
+    known: KnownFiles,
     cursors: BTreeMap<String, u64>,
     journals: BTreeMap<String, String>,
-    /// Offsets by path from Promtail's file, until the path is opened.
-    imported: BTreeMap<String, String>,
+    /// From Promtail's file.
+    imported: Imported,
     /// Files and containers being read.
-    open_files: Vec<(PathBuf, Identity, Arc<Progress>)>,
+    open_files: Vec<OpenFile>,
     open_cursors: BTreeMap<String, Arc<Progress>>,
     open_journals: BTreeMap<String, Arc<Cursor>>,
+}
+
+struct OpenFile {
+    path: PathBuf,
+    identity: Identity,
+    owner: Owner,
+    progress: Arc<Progress>,
+    /// ns since the epoch.
+    opened: i64,
 }
 
 impl Positions {
     /// How long a file that is not there any more is remembered.
     const FORGET_SECONDS: i64 = 24 * 3600;
+    /// So long after a failure new files do without ids.
+    const RETRY: Duration = Duration::from_secs(10);
 
     /// Reads what was kept. A file that cannot be read stops the start unless it may be ignored.
     pub fn load(config: &PositionsConfig) -> Result<Self> {
         let path = PathBuf::from(&config.filename);
-        let state = Self::read_state(&Self::state_path(&path));
-        let imported = Self::read_positions(&path);
-        let inner = match (state, imported) {
+        let inner = match (State::read(&Self::state_path(&path)), read_positions(&path)) {
             (Ok(Some(State { files, cursors, journals })), _) => {
-                Inner { known: files, cursors, journals, ..Inner::default() }
+                Inner { known: KnownFiles::new(files), cursors, journals, ..Inner::default() }
             }
-            (Ok(None), Ok(imported)) => Inner { imported, ..Inner::default() },
+            (Ok(None), Ok(imported)) => Inner { imported: Imported::new(imported), ..Inner::default() },
             (Err(error), _) | (_, Err(error)) if config.ignore_invalid_yaml => {
                 tracing::warn!(
                     error = format!("{error:#}"),
@@ -140,125 +103,237 @@ impl Positions {
             }
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
-        Ok(Self { path, inner: Mutex::new(inner) })
+        let (inner, saving, unsaved) = (Mutex::new(inner), Mutex::new(None), Arc::default());
+        let shared = Arc::new(Shared { path, inner, saving, unsaved });
+        Ok(Self { shared, client: "".into(), jobs: Arc::new([]), is_saved: true })
+    }
+
+    /// The same for jobs of these names.
+    pub fn of_jobs(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.jobs = names.into_iter().collect();
+        self
+    }
+
+    /// The same, of which nothing is ever written.
+    pub fn unsaved(self) -> Self {
+        Self { is_saved: false, ..self }
+    }
+
+    /// The same positions as the reader of another client sees them. The only client there is has the empty name.
+    pub fn for_client(&self, name: &str) -> Self {
+        Self { client: name.into(), ..self.clone() }
     }
 
     fn state_path(path: &Path) -> PathBuf {
         path.with_extension("state.json")
     }
 
-    fn read_state(path: &Path) -> Result<Option<State>> {
-        let Some(bytes) = disk::atomic::read(path)? else { return Ok(None) };
-        let problem = || format!("{}: remove it to start from the files' beginnings", path.display());
-        serde_json::from_slice(&bytes).map(Some).with_context(problem)
+    fn owner(&self, job: usize) -> Owner {
+        let job = self.jobs.get(job).cloned().unwrap_or_else(|| job.to_string());
+        Owner { job, client: self.client.to_string() }
     }
 
-    fn read_positions(path: &Path) -> Result<BTreeMap<String, String>> {
-        let Some(bytes) = disk::atomic::read(path)? else { return Ok(BTreeMap::new()) };
-        let text = String::from_utf8_lossy(&bytes);
-        let file = service::config::from_text::<PositionsFile>(&text);
-        Ok(file
-            .with_context(|| {
-                format!("{}: set positions.ignore_invalid_yaml to start without", path.display())
-            })?
-            .config
-            .positions)
-    }
-
-    /// The progress of a file that is about to be read, and the identity it was found under.
-    pub fn open_file(&self, path: &Path, file: &File) -> std::io::Result<(Identity, Arc<Progress>)> {
-        let (identity, size) = (Identity::of(file)?, file.metadata()?.len());
-        let mut inner = self.inner.lock();
-        let mut offset = None;
-        for i in 0..inner.known.len() {
-            if inner.known[i].identity.is_of(file)? {
-                offset = Some(inner.known[i].offset);
-                break;
-            }
-        }
-        if offset.is_none() {
-            let imported = inner.imported.remove(&*path.to_string_lossy());
-            offset = imported.and_then(|text| text.parse().ok());
-        }
-        let progress = Progress::new(offset.filter(|o| *o <= size).unwrap_or(0));
-        inner.open_files.push((path.to_owned(), identity, progress.clone()));
+    /// The progress of a file that a job (by its index) is about to read, and the identity it was found under.
+    pub fn open_file(
+        &self,
+        path: &Path,
+        file: &impl Identified,
+        job: usize,
+    ) -> std::io::Result<(Identity, Arc<Progress>)> {
+        let (identity, size, owner) = (Identity::of(file)?, file.size()?, self.owner(job));
+        let mut inner = self.shared.inner.lock();
+        let found = match inner.known.find(file, &owner, &self.jobs)? {
+            Some(found) => Some(found),
+            None => inner.imported.offset(path, identity.place()).map(|offset| (offset, None)),
+        };
+        let progress = match found.filter(|(offset, _)| *offset <= size) {
+            Some((offset, source)) => self.progress(offset, source.unwrap_or_default()),
+            None => self.progress(0, Source::new()),
+        };
+        let opened = model::Timestamp::now().nanos();
+        let (path, open) = (path.to_owned(), progress.clone());
+        inner.open_files.push(OpenFile { path, identity, owner, progress: open, opened });
         Ok((identity, progress))
     }
 
-    /// The file's identity covers more of it now, or it was truncated and begins anew.
+    /// The progress of a file that begins anew: what it held before is another source's.
+    pub(crate) fn anew(&self, old: &Arc<Progress>, identity: Identity) -> Arc<Progress> {
+        let new = self.progress(0, Source::new());
+        self.renew(old, identity, &new);
+        new
+    }
+
+    fn progress(&self, offset: u64, source: Source) -> Arc<Progress> {
+        Progress::of_source(offset, source, self.shared.unsaved.clone())
+    }
+
+    /// The file's identity covers more of it now, or it goes on elsewhere, or it begins anew.
     pub fn renew(&self, old: &Arc<Progress>, identity: Identity, progress: &Arc<Progress>) {
-        let mut inner = self.inner.lock();
-        if let Some(open) = inner.open_files.iter_mut().find(|(_, _, p)| Arc::ptr_eq(p, old)) {
-            (open.1, open.2) = (identity, progress.clone());
+        let mut inner = self.shared.inner.lock();
+        let Inner { open_files, known, .. } = &mut *inner;
+        if let Some(open) = open_files.iter_mut().find(|open| Arc::ptr_eq(&open.progress, old)) {
+            if open.identity.place() != identity.place() {
+                known.remove(open.identity.place(), &open.owner);
+            }
+            (open.identity, open.progress) = (identity, progress.clone());
         }
+    }
+
+    /// Every file that is remembered for this client, whether it is open or not.
+    pub(crate) fn known(&self) -> Vec<KnownFile> {
+        let mut inner = self.shared.inner.lock();
+        inner.remember();
+        let known = |k: &Known| KnownFile {
+            path: k.path.clone(),
+            identity: k.identity,
+            offset: k.offset,
+            seen: k.seen,
+        };
+        inner.known.iter().filter(|k| k.owner.client == *self.client).map(known).collect()
+    }
+
+    /// Files that a job (by its index) last read at this path.
+    pub(crate) fn known_at(&self, path: &Path, job: usize) -> Vec<KnownFile> {
+        let (inner, owner) = (self.shared.inner.lock(), self.owner(job));
+        let is_there = |k: &&Known| k.path.as_os_str() == path.as_os_str() && k.owner == owner;
+        let known = |k: &Known| KnownFile {
+            path: k.path.clone(),
+            identity: k.identity,
+            offset: k.offset,
+            seen: k.seen,
+        };
+        inner.known.iter().filter(is_there).map(known).collect()
+    }
+
+    /// Whether a job has read this very file before.
+    pub(crate) fn is_known(&self, file: &impl Identified, job: usize) -> bool {
+        let (inner, owner) = (self.shared.inner.lock(), self.owner(job));
+        inner.known.find(file, &owner, &self.jobs).is_ok_and(|found| found.is_some())
+    }
+
+    /// What is remembered of one file goes on in another, which is a copy of it or was made of it by compression.
+    pub(crate) fn adopt(&self, old: &Identity, new: Identity) {
+        self.shared.inner.lock().known.adopt(old, new, &self.client);
     }
 
     /// The file is not read any more; it stays remembered for a day.
     pub fn close_file(&self, progress: &Arc<Progress>) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.shared.inner.lock();
         inner.remember();
-        inner.open_files.retain(|(_, _, p)| !Arc::ptr_eq(p, progress));
+        inner.open_files.retain(|open| !Arc::ptr_eq(&open.progress, progress));
+    }
+
+    /// The name under which something other than a file is kept for this client.
+    fn key(&self, name: &str) -> String {
+        if self.client.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name}{}{}", state::OF_CLIENT, self.client)
+        }
     }
 
     /// The progress of a container that is read over the engine's API: its offset is a time, ns since the epoch.
     pub fn open_cursor(&self, container: &str) -> Arc<Progress> {
-        let mut inner = self.inner.lock();
-        let imported = inner.imported.remove(&format!("cursor-{container}"));
+        let (mut inner, key) = (self.shared.inner.lock(), self.key(container));
+        let imported = inner.imported.cursor("cursor", container);
         let imported =
             imported.and_then(|text| text.parse::<u64>().ok()).map(|s| s.saturating_mul(1_000_000_000));
-        let open = inner.open_cursors.get(container).map(|progress| progress.acknowledged());
-        let since = open.or(inner.cursors.get(container).copied()).or(imported).unwrap_or(0);
-        let progress = Progress::new(since);
-        inner.open_cursors.insert(container.to_owned(), progress.clone());
+        let open = inner.open_cursors.get(&key).map(|progress| progress.acknowledged());
+        let kept = inner.cursors.get(&key).or_else(|| inner.cursors.get(container)).copied();
+        let progress = Progress::new(open.or(kept).or(imported).unwrap_or(0));
+        inner.open_cursors.insert(key, progress.clone());
         progress
     }
 
     /// How far the journal of a job was read. Promtail's cursors are the journal's own, as ours are.
     pub fn open_journal(&self, job: &str) -> Arc<Cursor> {
-        let mut inner = self.inner.lock();
-        let imported = inner.imported.remove(&format!("cursor-{job}"));
-        let imported = imported.or_else(|| inner.imported.remove(&format!("journal-{job}")));
-        let cursor = Cursor::new(inner.journals.get(job).cloned().or(imported));
-        inner.open_journals.insert(job.to_owned(), cursor.clone());
+        let (mut inner, key) = (self.shared.inner.lock(), self.key(job));
+        let imported = inner.imported.cursor("cursor", job).or_else(|| inner.imported.cursor("journal", job));
+        let kept = inner.journals.get(&key).or_else(|| inner.journals.get(job)).cloned();
+        let cursor = Cursor::new(kept.or(imported));
+        inner.open_journals.insert(key, cursor.clone());
         cursor
     }
 
     /// Whether something of a container is remembered: its cursor, or a file whose path has its id.
     pub fn knows(&self, container: &str) -> bool {
-        let inner = self.inner.lock();
-        let mut paths = inner.known.iter().map(|known| known.path.to_string_lossy());
-        inner.cursors.contains_key(container) || paths.any(|path| path.contains(container))
+        let inner = self.shared.inner.lock();
+        let has_cursor =
+            inner.cursors.contains_key(&self.key(container)) || inner.cursors.contains_key(container);
+        has_cursor || inner.known.iter().any(|known| known.path.to_string_lossy().contains(container))
+    }
+
+    /// Resolves when so much is acknowledged that it is time to save.
+    pub async fn due(&self) {
+        self.shared.unsaved.due().await;
     }
 
     /// Writes what is acknowledged now, durably.
     pub fn save(&self) -> Result<()> {
-        let (state, positions) = {
-            let mut inner = self.inner.lock();
+        if !self.is_saved {
+            return Ok(());
+        }
+        let mut failed = self.shared.saving.lock();
+        let written = self.write_state().and_then(|state| write_positions(&self.shared.path, &state));
+        *failed = written.is_err().then(Instant::now);
+        written
+    }
+
+    /// Sees to it that the id of a file that is read is on disk, together with those of all others that were opened; `false` if
+    /// that cannot be.
+    pub(crate) fn bind(&self, progress: &Progress) -> bool {
+        let is_bound = || progress.source().is_none_or(Source::is_durable);
+        if is_bound() {
+            return true;
+        }
+        let mut failed = self.shared.saving.lock();
+        if self.is_saved && !is_bound() && failed.is_none_or(|at| at.elapsed() >= Self::RETRY) {
+            let written = self.write_state();
+            if let Err(error) = &written {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "positions cannot be written: until they can be, lines may be sent twice after a crash"
+                );
+            }
+            *failed = written.is_err().then(Instant::now);
+        }
+        is_bound()
+    }
+
+    /// Writes the state. Whoever calls it holds `saving`.
+    fn write_state(&self) -> Result<State> {
+        let Shared { path, inner, unsaved, .. } = &*self.shared;
+        unsaved.clear();
+        let (state, saved) = {
+            let mut inner = inner.lock();
             inner.remember();
-            let files = inner.known.clone();
+            // An empty file's identity does not keep another from taking its place, and its id.
+            let telling = inner.open_files.iter().filter(|open| open.identity.is_telling());
+            let saved: Vec<_> = telling
+                .map(|open| (open.progress.clone(), open.identity.place(), open.owner.clone()))
+                .collect();
+            let saved: Vec<_> = saved
+                .into_iter()
+                .filter_map(|(progress, place, owner)| {
+                    Some((progress, inner.known.get(place, &owner)?.offset))
+                })
+                .collect();
             let (cursors, journals) = (inner.cursors.clone(), inner.journals.clone());
-            let mut positions = PositionsFile::default();
-            for known in &files {
-                positions
-                    .positions
-                    .insert(known.path.to_string_lossy().into_owned(), known.offset.to_string());
-            }
-            for (container, time) in &cursors {
-                positions.positions.insert(format!("cursor-{container}"), (time / 1_000_000_000).to_string());
-            }
-            for (job, cursor) in &journals {
-                positions.positions.insert(format!("cursor-{job}"), cursor.clone());
-            }
-            (State { files, cursors, journals }, positions)
+            (State { files: inner.known.iter().cloned().collect(), cursors, journals }, saved)
         };
-        if let Some(folder) = self.path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("{}: cannot be made", folder.display()))?;
         }
-        // The state is what counts at the next start, so it is written first.
-        disk::atomic::write(&Self::state_path(&self.path), &serde_json::to_vec(&state)?)?;
-        disk::atomic::write(&self.path, service::config::print(&positions).as_bytes())?;
-        Ok(())
+        let path = Self::state_path(path);
+        disk::atomic::write(&path, &serde_json::to_vec(&state)?)
+            .with_context(|| path.display().to_string())?;
+        for (progress, offset) in saved {
+            if let Some(source) = progress.source() {
+                source.set_saved(offset);
+            }
+        }
+        Ok(state)
     }
 }
 
@@ -266,13 +341,17 @@ impl Inner {
     /// Takes over what open files and containers have reached, and forgets what has long been gone.
     fn remember(&mut self) {
         let now = model::Timestamp::now().nanos() / 1_000_000_000;
-        for (path, identity, progress) in &self.open_files {
-            let entry =
-                Known { path: path.clone(), identity: *identity, offset: progress.acknowledged(), seen: now };
-            match self.known.iter_mut().find(|k| k.identity.place() == identity.place()) {
-                Some(known) => *known = entry,
-                None => self.known.push(entry),
-            }
+        for open in &self.open_files {
+            self.known.set(Known {
+                path: open.path.clone(),
+                identity: open.identity,
+                owner: open.owner.clone(),
+                source: open.progress.source().map(|source| format!("{:032x}", source.id())),
+                offset: open.progress.acknowledged(),
+                saved: open.progress.source().and_then(Source::saved),
+                opened: open.opened,
+                seen: now,
+            });
         }
         self.known.retain(|known| now - known.seen < Positions::FORGET_SECONDS);
         for (container, progress) in &self.open_cursors {
@@ -290,6 +369,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     fn positions(folder: &Path) -> Positions {
         let config = PositionsConfig {
@@ -305,7 +385,7 @@ mod tests {
         let (old, new) = (folder.path().join("app.log"), folder.path().join("app.log.1"));
         std::fs::write(&old, "first line\nsecond\n").unwrap();
         let first = positions(folder.path());
-        let (_, progress) = first.open_file(&old, &File::open(&old).unwrap()).unwrap();
+        let (_, progress) = first.open_file(&old, &File::open(&old).unwrap(), 0).unwrap();
         progress.open(11).done(1);
         first.save().unwrap();
 
@@ -313,7 +393,7 @@ mod tests {
         std::fs::write(&old, "other content\n").unwrap();
         let again = positions(folder.path());
         let offset =
-            |path: &Path| again.open_file(path, &File::open(path).unwrap()).unwrap().1.acknowledged();
+            |path: &Path| again.open_file(path, &File::open(path).unwrap(), 0).unwrap().1.acknowledged();
         assert_eq!(offset(&new), 11);
         assert_eq!(offset(&old), 0);
     }
@@ -326,7 +406,7 @@ mod tests {
         let yaml = format!("positions:\n  {}: \"4\"\n  cursor-abc: \"1718000000\"\n", log.display());
         std::fs::write(folder.path().join("positions.yaml"), yaml).unwrap();
         let positions = positions(folder.path());
-        let (_, progress) = positions.open_file(&log, &File::open(&log).unwrap()).unwrap();
+        let (_, progress) = positions.open_file(&log, &File::open(&log).unwrap(), 0).unwrap();
         assert_eq!(progress.acknowledged(), 4);
         assert_eq!(positions.open_cursor("abc").acknowledged(), 1_718_000_000_000_000_000);
     }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::source::{Source, Unsaved};
+
 /// The acknowledged offset of one file: everything before it has been taken by every client or was
 /// dropped on purpose.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct Progress {
     state: Mutex<State>,
     /// Wakes those who wait for an offset.
     advanced: Notify,
+    /// What its lines come from, as stores know it.
+    source: Option<(Source, Arc<Unsaved>)>,
 }
 
 #[derive(Debug)]
@@ -26,8 +30,22 @@ struct State {
 impl Progress {
     /// A file of which everything before `offset` is done.
     pub fn new(offset: u64) -> Arc<Self> {
+        Arc::new(Self::at(offset, None))
+    }
+
+    /// The same of a source; what is acknowledged is counted in `unsaved`.
+    pub fn of_source(offset: u64, source: Source, unsaved: Arc<Unsaved>) -> Arc<Self> {
+        Arc::new(Self::at(offset, Some((source, unsaved))))
+    }
+
+    fn at(offset: u64, source: Option<(Source, Arc<Unsaved>)>) -> Self {
         let state = State { acknowledged: offset, open: VecDeque::new() };
-        Arc::new(Self { state: Mutex::new(state), advanced: Notify::new() })
+        Self { state: Mutex::new(state), advanced: Notify::new(), source }
+    }
+
+    /// What its lines come from; none where there are no bytes to count.
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_ref().map(|(source, _)| source)
     }
 
     /// Opens a ticket for the next chunk, which ends at `end`. It counts one for whoever opened it, so that it
@@ -50,11 +68,16 @@ impl Progress {
 
     fn advance(&self) {
         let mut state = self.state.lock();
+        let before = state.acknowledged;
         while let Some((end, _)) = state.open.front().filter(|(_, t)| t.open.load(Ordering::Acquire) == 0) {
             state.acknowledged = *end;
             state.open.pop_front();
         }
+        let bytes = state.acknowledged.saturating_sub(before);
         drop(state);
+        if let Some((_, unsaved)) = &self.source {
+            unsaved.add(bytes);
+        }
         self.advanced.notify_waiters();
     }
 
@@ -139,6 +162,11 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Of what it acknowledges a part.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
     /// Counts one more line (or one more client that must take it).
     pub fn add(&self, count: u32) {
         self.open.fetch_add(count, Ordering::Relaxed);

@@ -1,17 +1,19 @@
 //! The commit thread: the only one that writes the log, fills heads and ends them.
 //!
-//! It takes whatever waits, logs it with one fsync, inserts it in order of position, then answers. Nothing waits for company: while
-//! one commit is synced the next batch gathers.
+//! It takes whatever waits, lets the signal take out what is stored already, logs the rest with one fsync, inserts it in order of
+//! position, then answers. Nothing waits for company: while one commit is synced the next batch gathers. A record whose rows were all
+//! taken out is logged too: so its answer waits for the records before it, and comes from a finished write as any other.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use disk::Durable;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::{Shared, count};
-use crate::{AppendError, IngestLog, Record, Signal};
+use crate::{AppendError, IngestLog, IngestLogError, Record, Signal};
 
 /// Bytes of an append under way, counted as unflushed until its rows are (as bytes of the head) or it failed.
 pub(crate) struct Reservation<S: Signal> {
@@ -34,7 +36,7 @@ impl<S: Signal> Drop for Reservation<S> {
     }
 }
 
-type Answer = oneshot::Sender<Result<Durable<()>, AppendError>>;
+type Answer = oneshot::Sender<Result<Durable<Bytes>, AppendError>>;
 
 pub(crate) struct Append<S: Signal> {
     pub(crate) record: Record,
@@ -66,11 +68,25 @@ pub(crate) struct Committer<S: Signal> {
     records: Vec<Record>,
     waiting: Vec<(S::Rows, Answer, Reservation<S>)>,
     relieved: Instant,
+    /// Since when trims fail, and when the last one did.
+    untrimmed: Option<(Instant, Instant)>,
 }
+
+/// A trim that failed is tried again, with the next append, after this long.
+const TRIM_AGAIN: Duration = Duration::from_secs(5);
+/// On a disk that is full for so long, making room comes before remembering.
+const ROOM_FIRST: Duration = Duration::from_secs(60);
 
 impl<S: Signal> Committer<S> {
     pub(crate) fn new(shared: Arc<Shared<S>>, log: Box<dyn IngestLog>) -> Self {
-        Self { shared, log, records: Vec::new(), waiting: Vec::new(), relieved: Instant::now() }
+        Self {
+            shared,
+            log,
+            records: Vec::new(),
+            waiting: Vec::new(),
+            relieved: Instant::now(),
+            untrimmed: None,
+        }
     }
 
     /// Runs until the queue is closed and empty.
@@ -108,9 +124,13 @@ impl<S: Signal> Committer<S> {
             return;
         }
         let shared = Arc::clone(&self.shared);
+        for (record, (rows, ..)) in self.records.iter_mut().zip(&mut self.waiting) {
+            shared.signal.admit(&record.tenant, &mut record.body, rows);
+        }
         let started = Instant::now();
         let committed = self.log.append(&self.records);
         count(&shared.counters.commit_nanos, started.elapsed().as_nanos() as u64);
+        shared.signal.settle(committed.is_ok());
         match committed {
             Ok(positions) => {
                 count(&shared.counters.commits, 1);
@@ -125,11 +145,11 @@ impl<S: Signal> Committer<S> {
                     let tenant = shared.tenant_or_new(&record.tenant, Arc::default);
                     shared.insert(&tenant, position, rows);
                     drop(reserved);
-                    answers.push(answer);
+                    answers.push((answer, record.body));
                 }
-                for answer in answers {
+                for (answer, body) in answers {
                     // Whoever asked may have gone away; the record stays.
-                    let _ = answer.send(Ok(durable));
+                    let _ = answer.send(Ok(durable.map(|()| body)));
                 }
                 self.relieve();
             }
@@ -142,6 +162,9 @@ impl<S: Signal> Committer<S> {
                     let _ = answer.send(Err(AppendError::Unavailable(Arc::clone(&error))));
                 }
             }
+        }
+        if self.untrimmed.is_some_and(|(_, tried)| tried.elapsed() >= TRIM_AGAIN) {
+            self.trim();
         }
     }
 
@@ -180,8 +203,90 @@ impl<S: Signal> Committer<S> {
 
     fn trim(&mut self) {
         let oldest = self.shared.all_tenants().iter().filter_map(|t| t.oldest_position()).min();
-        if let Err(error) = self.log.trim(oldest.unwrap_or(self.log.next())) {
-            tracing::warn!(signal = S::NAME, %error, "cannot trim the ingest log");
+        let below = oldest.unwrap_or(self.log.next());
+        if !self.log.can_trim(below) && self.untrimmed.is_none() {
+            return;
         }
+        match self.give_up(below) {
+            Ok(()) => self.untrimmed = None,
+            Err(error) => {
+                let now = Instant::now();
+                self.untrimmed = Some((self.untrimmed.map_or(now, |(since, _)| since), now));
+                tracing::warn!(signal = S::NAME, %error, "cannot trim the ingest log");
+            }
+        }
+    }
+
+    /// What the signal must remember of records is stored before they go.
+    fn give_up(&mut self, below: u64) -> Result<(), IngestLogError> {
+        let Some(checkpoint) = self.shared.signal.checkpoint() else { return self.log.trim(below) };
+        let failing = self.untrimmed.map_or(Duration::ZERO, |(since, _)| since.elapsed());
+        match self.log.checkpoint(&checkpoint) {
+            Ok(_) => self.log.trim(below),
+            // A log that kept its segments for want of room might never take anything again. They make the room; only a crash
+            // before the next line is done can forget something.
+            Err(error) if error.is_full() && failing >= ROOM_FIRST => {
+                self.log.trim(below)?;
+                self.log.checkpoint(&checkpoint).map(drop)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use blob::Blob;
+    use disk::sim::SimFiles;
+    use disk::{Files, LogOptions};
+
+    use super::*;
+    use crate::tests::kv::{Kv, body, tenant};
+    use crate::{DiskIngestLog, StoreOptions};
+
+    #[test]
+    fn records_go_after_the_checkpoint_unless_the_disk_stays_full() {
+        let files = SimFiles::new();
+        let open = |files: &SimFiles| {
+            let options = LogOptions { segment_bytes: 50 };
+            DiskIngestLog::open_on(Arc::new(files.clone()), "wal", options).unwrap()
+        };
+        let (mut log, _) = open(&files);
+        // These are in blocks, say.
+        let old = |key: i64| Record { tenant: tenant("a"), body: body(&[(key, format!("value of {key}"))]) };
+        log.append(&(0..5).map(old).collect::<Vec<_>>()).unwrap();
+        log.append(&(5..10).map(old).collect::<Vec<_>>()).unwrap();
+        let shared =
+            Arc::new(Shared::new(Kv::once(), StoreOptions::default(), Blob::memory(), log.writer().clone()));
+        let mut committer = Committer::new(Arc::clone(&shared), Box::new(log));
+        let append = |committer: &mut Committer<Kv>, key: i64| {
+            let rows = vec![(key, format!("value of {key}"))];
+            let (answer, mut answered) = oneshot::channel();
+            committer.records.push(old(key));
+            committer.waiting.push((rows, answer, Reservation::take(&shared, 1).unwrap()));
+            committer.commit();
+            answered.try_recv().unwrap()
+        };
+        append(&mut committer, 10).unwrap();
+        let segments =
+            || files.list(Path::new("wal")).unwrap().iter().filter(|n| n.ends_with(".log")).count();
+        let all = segments();
+        files.set_space(Some(0));
+        committer.trim();
+        assert_eq!(segments(), all, "what is nowhere else stays");
+        let (_, tried) = committer.untrimmed.unwrap();
+        committer.untrimmed = tried.checked_sub(ROOM_FIRST).map(|since| (since, tried));
+        committer.trim();
+        assert!(segments() < all && committer.untrimmed.is_some());
+        files.set_space(None);
+        // The next append tries again.
+        committer.untrimmed = tried.checked_sub(TRIM_AGAIN).map(|earlier| (earlier, earlier));
+        append(&mut committer, 11).unwrap();
+        assert_eq!(committer.untrimmed, None);
+        drop(committer);
+        let (mut log, _) = open(&files);
+        assert_eq!(log.take_checkpoint().as_deref(), Some(&b"a 10\na 11\n"[..]));
     }
 }

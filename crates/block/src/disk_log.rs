@@ -1,7 +1,8 @@
 //! The ingest log on the local disk.
 
+use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,13 +14,18 @@ use crate::{IngestLog, IngestLogError, Record, WriterId};
 /// The first byte of every record: the version of what follows.
 const VERSION: u8 = 1;
 
-/// An ingest log in a directory. Its identity stands in the file `writer` beside the segments.
+/// An ingest log in a directory. Beside the segments stand its identity in the file `writer` and the checkpoint in the file
+/// `checkpoint`.
 ///
 /// A record is stored as version (1), length of the tenant id in bytes, tenant id, body.
 #[derive(Debug)]
 pub struct DiskIngestLog {
     log: Log,
     writer: WriterId,
+    files: Arc<dyn Files>,
+    checkpoint_path: PathBuf,
+    /// As it was found.
+    checkpoint: Option<Bytes>,
 }
 
 impl DiskIngestLog {
@@ -47,7 +53,13 @@ impl DiskIngestLog {
                 writer.as_str().to_owned()
             }
         };
-        Ok((Self { log, writer: WriterId::new(writer.trim()) }, DiskRecovered { recovery, unreadable: 0 }))
+        let writer = WriterId::new(writer.trim());
+        let checkpoint_path = dir.join("checkpoint");
+        let checkpoint =
+            atomic::read_on(&*files, &checkpoint_path).map_err(checkpoint_error(&checkpoint_path))?;
+        let checkpoint = checkpoint.map(Bytes::from);
+        let log = Self { log, writer, files, checkpoint_path, checkpoint };
+        Ok((log, DiskRecovered { recovery, unreadable: 0 }))
     }
 }
 
@@ -66,6 +78,19 @@ impl IngestLog for DiskIngestLog {
         Ok(self.log.append_parts(&parts)?)
     }
 
+    fn can_trim(&self, below: u64) -> bool {
+        self.log.can_trim(below)
+    }
+
+    fn checkpoint(&mut self, document: &[u8]) -> Result<Durable<()>, IngestLogError> {
+        let path = &self.checkpoint_path;
+        atomic::write_on(&*self.files, path, document).map_err(checkpoint_error(path))
+    }
+
+    fn take_checkpoint(&mut self) -> Option<Bytes> {
+        self.checkpoint.take()
+    }
+
     fn trim(&mut self, below: u64) -> Result<(), IngestLogError> {
         Ok(self.log.trim(below)?)
     }
@@ -77,6 +102,11 @@ impl IngestLog for DiskIngestLog {
     fn skip_to(&mut self, position: u64) {
         self.log.skip_to(position);
     }
+}
+
+fn checkpoint_error(path: &Path) -> impl FnOnce(io::Error) -> IngestLogError {
+    let path = path.display().to_string();
+    move |source| IngestLogError::Checkpoint { path, source }
 }
 
 fn tenant_len(tenant: &TenantId) -> u8 {

@@ -1,6 +1,7 @@
 //! The ingest log: where a push becomes durable before it is acknowledged.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -52,6 +53,14 @@ pub enum IngestLogError {
     /// The local log.
     #[error(transparent)]
     Disk(#[from] disk::LogError),
+    /// The file with the checkpoint.
+    #[error("checkpoint {path}: {source}")]
+    Checkpoint {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The file with the log's identity.
     #[error("writer identity {path}: {reason}")]
     Identity {
@@ -62,17 +71,35 @@ pub enum IngestLogError {
     },
 }
 
+impl IngestLogError {
+    /// Whether there is no room for a checkpoint.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Checkpoint { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
 /// A durable sequence of records with positions that only grow. Synchronous; one thread owns it.
 pub trait IngestLog: Send + 'static {
     /// The identity that owns the positions.
     fn writer(&self) -> &WriterId;
 
     /// Stores all records, in order, with one commit; returns their positions, which are dense within one append and
-    /// always above all earlier ones. After an error none of them counts as stored.
+    /// always above all earlier ones. After an error none of them counts as stored, and none may come back in a log that took
+    /// others since.
     fn append(&mut self, records: &[Record]) -> Result<Durable<Range<u64>>, IngestLogError>;
+
+    /// Whether [`trim`](Self::trim) would give up anything now.
+    fn can_trim(&self, below: u64) -> bool;
 
     /// Gives up the records below `below`. They may stay for a while.
     fn trim(&mut self, below: u64) -> Result<(), IngestLogError>;
+
+    /// Stores a document durably beside the records, in place of the one before: what must be remembered of given up records.
+    fn checkpoint(&mut self, document: &[u8]) -> Result<Durable<()>, IngestLogError>;
+
+    /// The document that was there when the log was opened; `None` when asked again.
+    fn take_checkpoint(&mut self) -> Option<Bytes>;
 
     /// The position of the next record.
     fn next(&self) -> u64;

@@ -5,9 +5,11 @@
 //! [`Store::append`] → [`IngestLog`] (durable) → head (queryable) → acknowledged → sealed into a block →
 //! named by a [`Manifest`] version, which in the same step takes the head out of every new [`Snapshot`].
 
+mod chunks;
 mod commit;
 mod compact;
 mod disk_log;
+mod fetch;
 mod flush;
 mod ingest;
 mod janitor;
@@ -29,6 +31,7 @@ mod write;
 
 pub use compact::{Compact, CompactError, Compacted, MergeError};
 pub use disk_log::{DiskIngestLog, DiskRecovered};
+pub use fetch::Fetched;
 pub use ingest::{IngestLog, IngestLogError, Record, Recovered, WriterId};
 pub use manifest::{BlockId, BlockMeta, BlockSummary, Manifest, RemovedBlock};
 pub use manifests::{Change, ManifestError, Manifests, NoteChange};

@@ -3,18 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{RecordBatch, RecordBatchOptions, new_null_array};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use blob::{Blob, BlobError};
 use bytes::Bytes;
 use model::TenantId;
-use parquet::DecodeResult;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
-use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder, RowGroupSelection};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
+use crate::fetch::Fetched;
 use crate::layout::Layout;
 use crate::store::Shared;
 use crate::{BlockId, BlockMeta, DecodeError, RowRanges, Signal, pages, segments};
@@ -54,14 +52,13 @@ pub enum BlockError {
     Interrupted(BlockId),
 }
 
-/// Rows per decoded batch.
-const BATCH_ROWS: usize = 16_384;
-
 /// A block with its footer, page index and index in memory.
 pub struct OpenBlock<S: Signal> {
     meta: BlockMeta,
     index: S::Index,
     parquet: ArrowReaderMetadata,
+    /// By place in the schema: the rows of pages without a value.
+    nulls: Vec<RowRanges>,
     blob: Blob,
     path: String,
 }
@@ -95,7 +92,8 @@ impl<S: Signal> OpenBlock<S> {
             let parquet = ArrowReaderMetadata::try_new(footer, ArrowReaderOptions::new()).map_err(wrong)?;
             let index =
                 store.signal.decode_index(&index).map_err(|source| BlockError::Index { block, source })?;
-            Ok(Self { meta, index, parquet, blob, path })
+            let nulls = segments::null_rows(parquet.metadata(), parquet.schema());
+            Ok(Self { meta, index, parquet, nulls, blob, path })
         });
         decoding.await.map_err(|_| BlockError::Interrupted(block))?
     }
@@ -150,6 +148,13 @@ impl<S: Signal> OpenBlock<S> {
     /// together, and decoded on a blocking thread. The batches hold the asked rows in order, without regard to the ranges' borders;
     /// the columns are in the order of the block's schema.
     pub async fn read(&self, columns: &[&str], rows: &RowRanges) -> Result<Vec<RecordBatch>, BlockError> {
+        let fetched = self.fetch(columns, rows).await?;
+        let decoded = tokio::task::spawn_blocking(move || fetched.decode_all()).await;
+        decoded.map_err(|_| BlockError::Interrupted(self.meta.id))?
+    }
+
+    /// The first half of [`OpenBlock::read`]: what is left to do needs no bucket.
+    pub async fn fetch(&self, columns: &[&str], rows: &RowRanges) -> Result<Fetched, BlockError> {
         let mut roots = Vec::with_capacity(columns.len());
         for column in columns {
             let no_column = |_| BlockError::NoColumn { block: self.meta.id, column: (*column).to_owned() };
@@ -158,63 +163,10 @@ impl<S: Signal> OpenBlock<S> {
         roots.sort_unstable();
         roots.dedup();
         let schema = Arc::new(self.schema().project(&roots).map_err(|e| self.damaged(&e))?);
-        let nulls: Vec<RowRanges> = schema
-            .fields()
-            .iter()
-            .map(|f| {
-                if f.is_nullable() {
-                    segments::null_rows(self.parquet(), f.name())
-                } else {
-                    RowRanges::none()
-                }
-            })
-            .collect();
-        let mut decoding = Vec::new();
-        for segment in segments::segments(&nulls, rows) {
-            let read = roots.iter().zip(&segment.read).filter(|(_, read)| **read).map(|(root, _)| *root);
-            let mut decoder = self.decoder(read.collect(), &segment.rows)?;
-            let segment = Arc::new(segment.read);
-            // The next row group is fetched while the last one is decoded.
-            loop {
-                match decoder.try_next_reader().map_err(|e| self.damaged(&e))? {
-                    DecodeResult::NeedsData(ranges) => {
-                        let data = self.blob.get_ranges(&self.path, &ranges).await?;
-                        decoder.push_ranges(ranges, data).map_err(|e| self.damaged(&e))?;
-                    }
-                    DecodeResult::Data(reader) => {
-                        let (schema, read) = (schema.clone(), segment.clone());
-                        let decode = move || {
-                            reader
-                                .map(|batch| with_nulls(&batch?, &schema, &read))
-                                .collect::<Result<Vec<_>, _>>()
-                        };
-                        decoding.push(tokio::task::spawn_blocking(decode));
-                    }
-                    DecodeResult::Finished => break,
-                }
-            }
-        }
-        let mut batches = Vec::new();
-        for decoded in decoding {
-            let decoded = decoded.await.map_err(|_| BlockError::Interrupted(self.meta.id))?;
-            batches.extend(decoded.map_err(|e| self.damaged(&e))?);
-        }
-        Ok(batches)
-    }
-
-    /// Decodes some columns of some rows, given their bytes.
-    fn decoder(&self, roots: Vec<usize>, rows: &RowRanges) -> Result<ParquetPushDecoder, BlockError> {
-        let mask = ProjectionMask::roots(self.parquet().file_metadata().schema_descr(), roots);
-        let selections = self.row_groups().into_iter().enumerate().filter_map(|(group, range)| {
-            let wanted = rows.within(range.clone());
-            (!wanted.is_empty()).then(|| RowGroupSelection::new(group, select(&wanted, range)))
-        });
-        ParquetPushDecoderBuilder::new_with_metadata(self.parquet.clone())
-            .with_projection(mask)
-            .with_row_group_selections(selections.collect())
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .map_err(|e| self.damaged(&e))
+        let nulls: Vec<&RowRanges> = roots.iter().map(|root| &self.nulls[*root]).collect();
+        let segments = segments::segments(&nulls, rows);
+        let source = (&self.blob, self.path.as_str());
+        Ok(Fetched::read(self.meta.id, self.parquet.clone(), source, (roots, schema), segments).await?)
     }
 
     fn damaged(&self, error: &dyn std::error::Error) -> BlockError {
@@ -223,28 +175,7 @@ impl<S: Signal> OpenBlock<S> {
 
     /// The memory it takes, about: decoded indexes are taken to be twice their size.
     pub(crate) fn weight(&self) -> u64 {
-        self.parquet().memory_size() as u64 + 2 * self.meta.index_size + 1024
+        let nulls: usize = self.nulls.iter().map(|rows| rows.iter().count()).sum();
+        self.parquet().memory_size() as u64 + nulls as u64 * 16 + 2 * self.meta.index_size + 1024
     }
-}
-
-/// A batch of all columns of `schema` out of one of those that were read; the others are null.
-fn with_nulls(batch: &RecordBatch, schema: &SchemaRef, read: &[bool]) -> Result<RecordBatch, ArrowError> {
-    let mut values = batch.columns().iter();
-    let columns = schema.fields().iter().zip(read).map(|(field, read)| match read {
-        true => values.next().cloned(),
-        false => Some(new_null_array(field.data_type(), batch.num_rows())),
-    });
-    let columns = columns.collect::<Option<Vec<_>>>();
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(schema.clone(), columns.unwrap_or_default(), &options)
-}
-
-/// The rows `wanted` of a row group that spans `group`; `None` for all.
-fn select(wanted: &RowRanges, group: Range<u64>) -> Option<RowSelection> {
-    let total = group.end - group.start;
-    if wanted.rows() == total {
-        return None;
-    }
-    let ranges = wanted.iter().map(|r| (r.start - group.start) as usize..(r.end - group.start) as usize);
-    Some(RowSelection::from_consecutive_ranges(ranges, total as usize))
 }

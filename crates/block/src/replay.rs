@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use model::TenantId;
 
@@ -29,15 +30,22 @@ pub(crate) async fn load_tenants<S: Signal>(shared: &Arc<Shared<S>>) -> Result<u
     Ok(covered)
 }
 
-/// Puts the records of the log into heads again, but for those that are in blocks.
+/// Puts the records of the log into heads again, but for those that are in blocks. The signal recalls all of them.
 pub(crate) fn replay<S: Signal>(
     shared: &Shared<S>,
+    checkpoint: Option<&Bytes>,
     recovered: impl IntoIterator<Item = Result<(u64, Record), IngestLogError>>,
 ) -> Result<(), OpenError> {
     let counters = &shared.counters;
+    if let Some(Err(error)) = checkpoint.map(|checkpoint| shared.signal.restore(checkpoint)) {
+        tracing::error!(
+            signal = S::NAME, %error, "the checkpoint of the ingest log is damaged: what is sent again may be stored twice"
+        );
+    }
     let (mut replayed, mut covered, mut undecodable) = (0u64, 0u64, 0u64);
     for item in recovered {
         let (position, record) = item?;
+        shared.signal.recall(&record.tenant, &record.body);
         let tenant = shared.tenant_or_new(&record.tenant, Arc::default);
         if position < tenant.manifest().covered_by(&shared.writer) {
             covered += 1;

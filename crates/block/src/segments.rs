@@ -5,6 +5,7 @@
 //! have values in it; a segment begins where a column begins to have some, so that no column begins with a null page (a dictionary
 //! column that did would be decoded value by value).
 
+use arrow_schema::Schema;
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::{RowRanges, pages};
@@ -18,27 +19,31 @@ pub(crate) struct Segment {
     pub(crate) rows: RowRanges,
 }
 
-/// The rows of the null pages of a top-level flat column; none if there is no page index.
-pub(crate) fn null_rows(parquet: &ParquetMetaData, column: &str) -> RowRanges {
-    let schema = parquet.file_metadata().schema_descr();
-    let Some(leaf) = schema.columns().iter().position(|c| c.path().parts() == [column]) else {
-        return RowRanges::none();
-    };
-    let mut rows = Vec::new();
+/// By top-level column: the rows of its null pages, if it is flat and nullable; none if there is no page index.
+pub(crate) fn null_rows(parquet: &ParquetMetaData, schema: &Schema) -> Vec<RowRanges> {
+    let descriptor = parquet.file_metadata().schema_descr();
+    let mut found = vec![Vec::new(); schema.fields().len()];
+    let flat = descriptor.columns().iter().enumerate().filter(|(_, column)| column.path().parts().len() == 1);
+    let flat = flat.map(|(leaf, _)| (leaf, descriptor.get_column_root_idx(leaf)));
+    let nullable = |root: usize| schema.fields().get(root).is_some_and(|field| field.is_nullable());
+    let leaves: Vec<(usize, usize)> = flat.filter(|(_, root)| nullable(*root)).collect();
     for (number, group) in pages::row_groups(parquet).into_iter().enumerate() {
         let index = parquet.page_index_for_row_group(number);
-        let (Some(values), Some(offsets)) = (index.column_index(leaf), index.offset_index(leaf)) else {
-            continue;
-        };
-        let pages = pages::page_rows(offsets, &group);
-        rows.extend(pages.enumerate().filter(|(page, _)| values.is_null_page(*page)).map(|(_, rows)| rows));
+        for &(leaf, root) in &leaves {
+            let (Some(values), Some(offsets)) = (index.column_index(leaf), index.offset_index(leaf)) else {
+                continue;
+            };
+            let pages = pages::page_rows(offsets, &group).enumerate();
+            found[root].extend(pages.filter(|(page, _)| values.is_null_page(*page)).map(|(_, rows)| rows));
+        }
     }
-    rows.into_iter().collect()
+    found.into_iter().map(RowRanges::from_iter).collect()
 }
 
 /// Cuts rows into segments; `nulls` are the rows in which each column of the request is known to be null.
-pub(crate) fn segments(nulls: &[RowRanges], rows: &RowRanges) -> Vec<Segment> {
-    let mut cuts: Vec<u64> = nulls.iter().flat_map(RowRanges::iter).flat_map(|r| [r.start, r.end]).collect();
+pub(crate) fn segments(nulls: &[&RowRanges], rows: &RowRanges) -> Vec<Segment> {
+    let mut cuts: Vec<u64> =
+        nulls.iter().flat_map(|nulls| nulls.iter()).flat_map(|r| [r.start, r.end]).collect();
     cuts.sort_unstable();
     cuts.dedup();
     let mut segments: Vec<Segment> = Vec::new();
@@ -78,7 +83,7 @@ mod tests {
         // Always there; in the first half; in the second.
         let nulls = [RowRanges::none(), ranges(&[(8, 16)]), ranges(&[(0, 8), (12, 16)])];
         let check = |rows: Rows<'_>, expect: &[([bool; 3], Rows<'_>)]| {
-            let segments = segments(&nulls, &ranges(rows));
+            let segments = segments(&nulls.each_ref(), &ranges(rows));
             let found: Vec<_> = segments.iter().map(|s| (s.read.as_slice(), &s.rows)).collect();
             let expect: Vec<_> = expect.iter().map(|(read, rows)| (*read, ranges(rows))).collect();
             assert_eq!(found, expect.iter().map(|(r, rows)| (&r[..], rows)).collect::<Vec<_>>(), "{rows:?}");
@@ -97,7 +102,7 @@ mod tests {
         ) {
             let make = |v: &[(u64, u64)]| ranges(&v.iter().map(|&(s, n)| (s, s + n)).collect::<Vec<_>>());
             let (nulls, rows): (Vec<_>, _) = (nulls.iter().map(|n| make(n)).collect(), make(&rows));
-            let segments = segments(&nulls, &rows);
+            let segments = segments(&nulls.iter().collect::<Vec<_>>(), &rows);
             let joined: Vec<u64> = segments.iter().flat_map(|s| s.rows.iter().flatten()).collect();
             prop_assert_eq!(joined, rows.iter().flatten().collect::<Vec<_>>());
             for segment in &segments {

@@ -23,6 +23,23 @@ pub trait Signal: Send + Sync + 'static {
     /// Decodes a record at replay. It was valid when it was logged, so an error means damage or a
     /// downgrade; the record is then counted and left out.
     fn decode(&self, tenant: &TenantId, body: &Bytes) -> Result<Self::Rows, DecodeError>;
+    /// Looks at a record just before it is logged: takes rows out, of body and rows alike, that were stored before, and notes the
+    /// others as stored. Called by the commit thread alone, in the order of the log.
+    fn admit(&self, _tenant: &TenantId, _body: &mut Bytes, _rows: &mut Self::Rows) {}
+    /// Says whether all that was admitted since the last call is in the log now. If not, it is not noted any more.
+    fn settle(&self, _stored: bool) {}
+    /// Notes the rows of a logged record as stored. Called at replay in the order of the log, also for records that are in blocks
+    /// by now.
+    fn recall(&self, _tenant: &TenantId, _body: &Bytes) {}
+    /// What is noted as stored, to be kept beside the log when its oldest records, from which it could be recalled, are given up.
+    /// `None` when nothing is noted.
+    fn checkpoint(&self) -> Option<Bytes> {
+        None
+    }
+    /// Takes a checkpoint back, before anything is recalled.
+    fn restore(&self, _checkpoint: &Bytes) -> Result<(), DecodeError> {
+        Ok(())
+    }
     /// Makes an empty head.
     fn new_head(&self, tenant: &TenantId) -> Self::Head;
     /// Decodes a block's index object.

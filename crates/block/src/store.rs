@@ -318,7 +318,9 @@ impl<S: Signal> Store<S> {
         let covered = replay::load_tenants(&shared).await?;
         log.skip_to(covered);
         let replaying = Arc::clone(&shared);
-        let replayed = tokio::task::spawn_blocking(move || replay::replay(&replaying, recovered));
+        let checkpoint = log.take_checkpoint();
+        let replay = move || replay::replay(&replaying, checkpoint.as_ref(), recovered);
+        let replayed = tokio::task::spawn_blocking(replay);
         replayed.await.map_err(|_| OpenError::Interrupted)??;
         let (commands, queue) = mpsc::channel(shared.options.append_queue.max(1));
         let store = Arc::new(Self { shared: Arc::clone(&shared), commands: commands.clone() });
@@ -331,6 +333,8 @@ impl<S: Signal> Store<S> {
     }
 
     /// Stores one record: returns when it is durable in the log and its rows are in the head, where the next query sees them.
+    /// What it returns is the record as it was logged, without the rows that the signal found to be stored before
+    /// ([`Signal::admit`]); `body` itself if there were none.
     ///
     /// After [`AppendError::Unavailable`], and when the future is dropped, the record may or may not be stored.
     pub async fn append(
@@ -338,7 +342,7 @@ impl<S: Signal> Store<S> {
         tenant: &TenantId,
         body: Bytes,
         rows: S::Rows,
-    ) -> Result<Durable<()>, AppendError> {
+    ) -> Result<Durable<Bytes>, AppendError> {
         let shared = &self.shared;
         if shared.closed.is_cancelled() {
             return Err(AppendError::Closed);

@@ -155,7 +155,8 @@ impl Log {
 
     /// Stores all records, in order, with one fsync; returns their positions.
     ///
-    /// On an error none of them counts as stored, though some may come back at the next open.
+    /// On an error none of them counts as stored. Some may come back at the next open, but only if the log takes nothing more
+    /// until then.
     pub fn append(&mut self, records: &[Bytes]) -> Result<Durable<Range<u64>>, LogError> {
         let records: Vec<[&[u8]; 1]> = records.iter().map(|r| [&r[..]]).collect();
         self.append_parts(&records)
@@ -193,9 +194,10 @@ impl Log {
         // Whatever happens now, these positions are used up.
         self.next = first + records.len() as u64;
         if let Err(source) = active.file.write_all(&self.buffer) {
-            // Cut back to the acknowledged records, best effort, and write no more to this segment. If the
-            // cut fails too, the next open steps over the rest.
-            let _ = active.file.truncate(active.len);
+            // Cut back to the acknowledged records, and write no more to this segment. What is refused now may be appended again
+            // with success: it must not come back beside that, so the cut is made to last, or all later appends are refused.
+            let cut = active.file.truncate(active.len).and_then(|()| active.file.sync());
+            self.poisoned = cut.is_err();
             let path = self.dir.join(active.name.file_name());
             return Err(LogError::Io { what: "write", path, source });
         }
@@ -210,6 +212,16 @@ impl Log {
         Ok(Durable::new(first..self.next))
     }
 
+    /// Whether [`Log::trim`] would delete anything.
+    pub fn can_trim(&self, below: u64) -> bool {
+        let all = below >= self.next && !self.segments.is_empty() && self.active_is_used();
+        !self.poisoned && (all || self.segments.get(1).is_some_and(|second| second.first <= below))
+    }
+
+    fn active_is_used(&self) -> bool {
+        self.active.as_ref().is_none_or(|a| a.len > MAGIC.len() as u64)
+    }
+
     /// Deletes the segments whose records all lie below `below`.
     ///
     /// When that is every record, a fresh empty segment keeps the next position and all others go.
@@ -217,8 +229,7 @@ impl Log {
         if self.poisoned {
             return Err(LogError::Poisoned(self.dir.clone()));
         }
-        let active_is_used = self.active.as_ref().is_none_or(|a| a.len > MAGIC.len() as u64);
-        if below >= self.next && !self.segments.is_empty() && active_is_used {
+        if below >= self.next && !self.segments.is_empty() && self.active_is_used() {
             self.active = Some(self.begin_segment()?);
         }
         let whole = self.segments.windows(2).take_while(|pair| pair[1].first <= below).count();

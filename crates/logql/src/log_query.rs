@@ -1,9 +1,10 @@
 //! Log queries: the first or last `limit` entries that pass the pipeline.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::convert::Infallible;
 
+use hashbrown::HashMap;
 use model::Matcher;
 use shred::{Columns, Lines, Table};
 
@@ -95,6 +96,8 @@ pub struct LogQuery {
     bytes: usize,
     /// The worst entry on top; at most `limit`, or more with an interval.
     held: BinaryHeap<Held>,
+    /// Times, in the order of the answer, of screened entries that are known to pass; the worst on top, at most `limit`.
+    screened: BinaryHeap<i64>,
     sequence: u64,
 }
 
@@ -175,6 +178,7 @@ impl LogQuery {
             names,
             bytes: 0,
             held: BinaryHeap::new(),
+            screened: BinaryHeap::new(),
             sequence: 0,
         })
     }
@@ -193,6 +197,7 @@ impl LogQuery {
             names: self.names.clone(),
             bytes: 0,
             held: BinaryHeap::new(),
+            screened: BinaryHeap::new(),
             sequence: 0,
         }
     }
@@ -214,7 +219,7 @@ impl LogQuery {
 
     /// Which columns of shredded lines [`LogQuery::screen`] reads; `None` if screening drops nothing.
     pub fn screen_columns(&self, table: &Table) -> Option<Columns> {
-        self.pipeline.screen_columns(self.program.as_ref(), table, &mut self.names.clone())
+        self.pipeline.screen_columns(self.program.as_ref(), false, table, &mut self.names.clone())
     }
 
     /// Which structured metadata [`LogQuery::screen`] reads.
@@ -223,7 +228,7 @@ impl LogQuery {
         MetadataNeeds::Names(names.map(|id| self.names.text(id).clone()).collect())
     }
 
-    /// The rows of the batch, ascending, that must be pushed: those that can pass and can still be among the answer. Of lines only
+    /// The rows of the batch, ascending, that must be pushed here: those that can pass and can still be among the answer. Of lines only
     /// the [`LogQuery::screen_columns`] are looked at, of metadata the [`LogQuery::screen_metadata`].
     pub fn screen(&mut self, batch: &EntryBatch) -> Vec<u32> {
         let candidates = self.candidates(batch);
@@ -234,19 +239,22 @@ impl LogQuery {
         if limit == 0 {
             return Vec::new();
         }
-        let time = |candidate: &Candidate| batch.timestamps.value(candidate.row as usize);
         let forward = direction == Direction::Forward;
         let order: &mut dyn Iterator<Item = Candidate> =
             if forward { &mut candidates.into_iter() } else { &mut candidates.into_iter().rev() };
-        let (mut certain, mut end, mut rows) = (0, None, Vec::new());
+        let mut rows = Vec::new();
         for candidate in order {
+            let time = batch.timestamps.value(candidate.row as usize);
+            let order = if forward { time } else { !time };
             // Entries of equal time may come in another order in the answer.
-            if end.is_some_and(|end| time(&candidate) != end) {
+            if self.bound().is_some_and(|worst| order > worst) {
                 break;
             }
-            certain += usize::from(candidate.certain);
-            if certain == limit {
-                end = Some(time(&candidate));
+            if candidate.certain {
+                self.screened.push(order);
+                if self.screened.len() > limit {
+                    self.screened.pop();
+                }
             }
             rows.push(candidate.row);
         }
@@ -340,11 +348,20 @@ impl LogQuery {
     fn window(&self) -> (i64, i64) {
         let LogParams { start, end, direction, .. } = self.params;
         let last = if end > start { end - 1 } else { start };
-        match (self.cutoff(), direction) {
-            (Some(cutoff), Direction::Forward) => (start, last.min(cutoff)),
-            (Some(cutoff), Direction::Backward) => (start.max(cutoff), last),
+        match (self.bound(), direction) {
+            (Some(bound), Direction::Forward) => (start, last.min(bound)),
+            (Some(bound), Direction::Backward) => (start.max(!bound), last),
             (None, _) => (start, last),
         }
+    }
+
+    /// The worst time, in the order of the answer, that an entry can have to be in it: as many are held, or have been screened and will
+    /// be pushed, as there may be.
+    fn bound(&self) -> Option<i64> {
+        let limit = self.params.limit;
+        let held = self.held.peek().filter(|_| self.is_full()).map(|worst| worst.order);
+        let screened = self.screened.peek().filter(|_| self.screened.len() >= limit).copied();
+        held.into_iter().chain(screened).min()
     }
 
     fn is_full(&self) -> bool {

@@ -6,15 +6,15 @@ use shred::{Columns, Lines, Table};
 
 use crate::ast::LogExpr;
 use crate::batch::EntryBatch;
-use crate::columnar::{Program, SearchState, Wants};
+use crate::columnar::{Program, Wants};
 use crate::error::EvalError;
 use crate::names::{NameId, Names};
 use crate::needs::Equality;
 use crate::row::{Row, Wanted};
-use crate::stages::{LineFilter, Stage};
+use crate::stages::{LineFilter, Stage, TestState};
 
 /// What searches remember from batch to batch: by line filter, by its operands.
-pub(crate) type SelectState = Vec<Vec<SearchState>>;
+pub(crate) type SelectState = Vec<Vec<TestState>>;
 
 /// The plan of a log expression's stages.
 #[derive(Debug, Clone)]
@@ -60,10 +60,12 @@ impl Pipeline {
         }
     }
 
-    /// The columns of shredded lines with which rows can be dropped; `None` if they drop nothing.
+    /// The columns of shredded lines with which rows can be dropped; `None` if they drop nothing. If the rows that the program passes
+    /// are `measured`, the columns that tell the length of their lines are among them.
     pub(crate) fn screen_columns(
         &self,
         program: Option<&Program>,
+        measured: bool,
         table: &Table,
         names: &mut Names,
     ) -> Option<Columns> {
@@ -75,7 +77,7 @@ impl Pipeline {
         let mut wants = Wants::new(table);
         filters().for_each(|filter| filter.columns(table, &mut wants));
         if let Some(program) = program {
-            program.columns(&self.stages, table, names, &mut wants);
+            program.columns(&self.stages, measured, table, names, &mut wants);
         }
         Some(wants.into_columns())
     }

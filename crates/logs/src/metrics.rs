@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use block::Store;
 use model::TenantId;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use service::Metrics;
 
 use crate::ingest::Ingest;
 use crate::patterns::Patterns;
+use crate::store::signal::LogsSignal;
 
 /// Labels of the counters of accepted data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,6 +53,45 @@ impl Collector for LiveMetrics {
         for (name, help, value) in gauges {
             let value = ConstGauge::new(value as f64);
             value.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Figures of what the store holds of sources, read at each scrape.
+pub(crate) struct SourceMetrics {
+    /// Holds them.
+    pub(crate) store: Arc<Store<LogsSignal>>,
+}
+
+impl std::fmt::Debug for SourceMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SourceMetrics")
+    }
+}
+
+impl Collector for SourceMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counts = self.store.signal().ledger_counts();
+        let gauges = [
+            ("timberline_logs_sources", "Sources whose stored lines are remembered", counts.sources),
+            ("timberline_logs_sources_bytes", "Memory for that", counts.bytes),
+        ];
+        for (name, help, value) in gauges {
+            let value = ConstGauge::new(value as f64);
+            value.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let counters = [
+            (
+                "timberline_logs_repeated_entries",
+                "Entries that were stored already when they were sent again",
+                counts.repeated,
+            ),
+            ("timberline_logs_forgotten_sources", "Sources forgotten for want of memory", counts.forgotten),
+        ];
+        for (name, help, value) in counters {
+            let value = ConstCounter::new(value as f64);
+            value.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::compact::{Compactor, CompactorMetrics, Retentions};
 use crate::config::Config;
 use crate::deletes::Deletes;
 use crate::ingest::Ingest;
-use crate::metrics::{IngestMetrics, LiveMetrics};
+use crate::metrics::{IngestMetrics, LiveMetrics, SourceMetrics};
 use crate::overrides::Overrides;
 use crate::patterns::Patterns;
 use crate::query::run::Querier;
@@ -92,9 +92,10 @@ impl Logs {
         let (log, recovered) = DiskIngestLog::open(&wal, LogOptions { segment_bytes: SEGMENT_BYTES })
             .with_context(|| format!("cannot open the ingest log in {}", wal.display()))?;
         let (store, tasks) =
-            Store::open(LogsSignal, config.store_options(), blob.clone(), log, recovered).await?;
+            Store::open(LogsSignal::default(), config.store_options(), blob.clone(), log, recovered).await?;
         let metrics = metrics.prefixed("loki");
         metrics.collect(StoreMetrics { store: store.clone() });
+        metrics.collect(SourceMetrics { store: store.clone() });
         let limits = Overrides::fixed(config.limits_config.clone());
         let mut runtime_config = RuntimeConfig::new(&config, limits.clone(), &metrics);
         runtime_config.load().await?;

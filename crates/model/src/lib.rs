@@ -9,6 +9,7 @@ mod id;
 mod labels;
 mod matcher;
 pub mod regex;
+pub mod relabel;
 pub mod size;
 mod tenant;
 mod time;

@@ -75,6 +75,12 @@ pub trait Config: Default + Serialize + DeserializeOwned + Send + 'static {
             other => other.replace('-', "_"),
         }
     }
+
+    /// The YAML that a Go-style flag's value stands for, where it is written otherwise: `a=b,c=d` of a map.
+    fn flag_value(flag: &str, value: &str) -> String {
+        let _ = flag;
+        value.to_owned()
+    }
 }
 
 /// Logging as the configuration wants it; `None` leaves the default (`info`, JSON).

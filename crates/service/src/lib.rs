@@ -113,9 +113,9 @@ pub use listen::{ListenError, Listener, TlsConfig};
 pub use metrics::Metrics;
 pub use process::{Phase, Process, ProcessError, Shutdown};
 pub use program::{BuildInfo, Program};
-pub use routes::Standard;
+pub use routes::{Configs, Standard};
 pub use server::ServerConfig;
-pub use start::start;
+pub use start::{read, remarks, start};
 pub use telemetry::LevelHandle;
 // The versions that signatures of this crate are made of.
 pub use {axum, clap, prometheus_client, tokio_util::sync::CancellationToken, tonic};

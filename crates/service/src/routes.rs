@@ -1,5 +1,7 @@
 //! The routes every service answers: `/ready`, `/healthz`, `/metrics`, `/config`, and build info.
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     extract::RawQuery,
@@ -11,41 +13,70 @@ use serde::Serialize;
 
 use crate::{BuildInfo, Failure, Health, Metrics};
 
-/// The texts of `/config`.
+/// The texts of `/config`, secrets hidden.
 #[derive(Clone, Debug)]
-struct Configs {
+pub struct Configs {
     effective: String,
     defaults: String,
     /// What differs from the defaults.
     diff: String,
 }
 
+impl Configs {
+    /// Of a configuration in force.
+    pub fn of<C: Serialize + Default>(config: &C) -> Configs {
+        let json = |config: &C| serde_json::to_value(config).unwrap_or_default();
+        let diff = difference(&json(config), &json(&C::default()));
+        let diff = diff.unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new()));
+        Configs {
+            effective: crate::config::print(config),
+            defaults: crate::config::print(&C::default()),
+            diff: crate::config::print(&diff),
+        }
+    }
+}
+
+/// Asked at each request.
+type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
+
 /// Makes the standard routes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Standard {
     health: Health,
     metrics: Metrics,
-    config: Option<Configs>,
+    config: Option<Ask<Configs>>,
+    ready: Option<Ask<Response>>,
     build_info: Vec<(String, BuildInfo)>,
 }
 
 impl Standard {
     /// `/ready` and `/healthz` from `health`, `/metrics` from `metrics`.
     pub fn new(health: &Health, metrics: &Metrics) -> Standard {
-        Standard { health: health.clone(), metrics: metrics.clone(), config: None, build_info: Vec::new() }
+        Standard {
+            health: health.clone(),
+            metrics: metrics.clone(),
+            config: None,
+            ready: None,
+            build_info: Vec::new(),
+        }
     }
 
     /// `/config` with the effective configuration, secrets hidden; with `mode=defaults` the defaults, with `mode=diff` what
     /// differs from them.
-    pub fn config<C: Serialize + Default>(mut self, config: &C) -> Standard {
-        let json = |config: &C| serde_json::to_value(config).unwrap_or_default();
-        let diff = difference(&json(config), &json(&C::default()));
-        let diff = diff.unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new()));
-        self.config = Some(Configs {
-            effective: crate::config::print(config),
-            defaults: crate::config::print(&C::default()),
-            diff: crate::config::print(&diff),
-        });
+    pub fn config<C: Serialize + Default>(self, config: &C) -> Standard {
+        let configs = Configs::of(config);
+        self.live_config(move || configs.clone())
+    }
+
+    /// `/config` of a service whose configuration changes while it runs.
+    pub fn live_config(mut self, configs: impl Fn() -> Configs + Send + Sync + 'static) -> Standard {
+        self.config = Some(Arc::new(configs));
+        self
+    }
+
+    /// Answers `/ready` with this rather than by health.
+    pub fn ready(mut self, answer: impl Fn() -> Response + Send + Sync + 'static) -> Standard {
+        self.ready = Some(Arc::new(answer));
         self
     }
 
@@ -57,14 +88,16 @@ impl Standard {
 
     /// The routes, to be merged into a service's own.
     pub fn router(self) -> Router {
-        let Standard { health, metrics, config, build_info } = self;
+        let Standard { health, metrics, config, ready: answer, build_info } = self;
         let readiness = health.clone();
+        let answer = answer.unwrap_or_else(|| Arc::new(move || ready(&readiness)));
         let mut router = Router::new()
-            .route("/ready", get(async move || ready(&readiness)))
+            .route("/ready", get(async move || answer()))
             .route("/healthz", get(async move || components(&health)))
             .route("/metrics", get(async move |headers: HeaderMap| exposition(&metrics, &headers)));
         if let Some(config) = config {
-            router = router.route("/config", get(async move |query: RawQuery| configuration(config, query)));
+            router =
+                router.route("/config", get(async move |query: RawQuery| configuration(config(), query)));
         }
         for (path, info) in build_info {
             router = router.route(&path, get(async move || Json(info)));

@@ -44,6 +44,15 @@ pub struct ServerConfig {
     pub http_tls_config: TlsConfig,
     /// TLS of the gRPC listener.
     pub grpc_tls_config: TlsConfig,
+    /// Of the agent: no listener at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable: Option<bool>,
+    /// Of the agent: `/ready` waits for a target; true unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check_target: Option<bool>,
+    /// Of the agent: `POST /reload` is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_runtime_reload: Option<bool>,
 }
 
 impl Default for ServerConfig {
@@ -65,6 +74,9 @@ impl Default for ServerConfig {
             log_format: "json".to_owned(),
             http_tls_config: TlsConfig::default(),
             grpc_tls_config: TlsConfig::default(),
+            disable: None,
+            health_check_target: None,
+            enable_runtime_reload: None,
         }
     }
 }
@@ -79,8 +91,6 @@ impl ServerConfig {
     pub fn unneeded() -> Unneeded {
         Unneeded::new(&[
             "cluster_validation",
-            "disable",
-            "enable_runtime_reload",
             "external_url",
             "graceful_shutdown_delay",
             "grpc_listen_conn_limit",
@@ -98,7 +108,6 @@ impl ServerConfig {
             "grpc_server_recv_buffer_pools_enabled",
             "grpc_server_stats_tracking_enabled",
             "grpc_tls_config.client_auth_type",
-            "health_check_target",
             "http_listen_network",
             "http_log_closed_connections_without_response_enabled",
             "http_server_read_header_timeout",
@@ -125,6 +134,19 @@ impl ServerConfig {
 
     /// Checks what types cannot; `path` is where the block stands (`server`).
     pub fn check(&self, path: &str, problems: &mut Problems) {
+        let of_the_agent = [
+            ("disable", self.disable),
+            ("health_check_target", self.health_check_target),
+            ("enable_runtime_reload", self.enable_runtime_reload),
+        ];
+        for (key, _) in of_the_agent.iter().filter(|(_, value)| value.is_some()) {
+            problems.unneeded(format!("{path}.{key}"));
+        }
+        self.check_agent(path, problems);
+    }
+
+    /// As [`check`](Self::check), for the agent, which has keys of its own here.
+    pub fn check_agent(&self, path: &str, problems: &mut Problems) {
         if self.format().is_none() {
             let message = format!("`{}` is not a log format: use json or console", self.log_format);
             problems.add(format!("{path}.log_format"), message);

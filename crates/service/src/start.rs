@@ -124,7 +124,7 @@ fn live<A: AsRef<Cli>, C: Config>(
 }
 
 /// What an operator should know about a configuration that is valid.
-fn remarks<C>(loaded: &Loaded<C>) -> Vec<String> {
+pub fn remarks<C>(loaded: &Loaded<C>) -> Vec<String> {
     let mut remarks = loaded.warnings.clone();
     if !loaded.unneeded.is_empty() {
         remarks.push(format!(
@@ -135,7 +135,9 @@ fn remarks<C>(loaded: &Loaded<C>) -> Vec<String> {
     remarks
 }
 
-fn read<C: Config>(cli: &Cli) -> Result<Loaded<C>, String> {
+/// Reads the configuration that a command line asks for: once at the start, and again by services that reload theirs. The
+/// error names every problem, one a line.
+pub fn read<C: Config>(cli: &Cli) -> Result<Loaded<C>, String> {
     let mut layers = Vec::new();
     for source in &cli.config {
         layers.extend(layer(source, C::DIALECT)?);
@@ -145,9 +147,11 @@ fn read<C: Config>(cli: &Cli) -> Result<Loaded<C>, String> {
             let (name, value) =
                 text.split_once('=').ok_or_else(|| format!("--set {text}: write it as path.to.key=value"))?;
             layers.push(match from_go {
-                true => {
-                    Layer::Set { path: C::flag_path(name), value: value.to_owned(), flag: format!("-{name}") }
-                }
+                true => Layer::Set {
+                    path: C::flag_path(name),
+                    value: C::flag_value(name, value),
+                    flag: format!("-{name}"),
+                },
                 false => Layer::Set {
                     path: name.to_owned(),
                     value: value.to_owned(),

@@ -8,6 +8,7 @@
 //! apart. It knows nothing of files or queries.
 
 mod column;
+mod holds;
 mod json;
 mod lines;
 mod logfmt;
@@ -22,6 +23,7 @@ mod trie;
 mod value;
 mod words;
 
+pub use holds::{ByteSet, Holds, Texts};
 pub use lines::{Columns, Lines, ShreddedLines, Values, rest_item};
 pub use shape::{Field, FieldId, Form, Gap, Kind, Shape, ShapeId, Source, Syntax, Table};
 pub use shredder::{Shredder, shred_all};

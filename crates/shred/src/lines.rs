@@ -8,6 +8,7 @@ use arrow_array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Int64Array, ListArray, StringArray,
     UInt32Array, new_null_array,
 };
+use arrow_buffer::NullBuffer;
 use arrow_schema::{ArrowError, DataType, Field};
 use arrow_select::concat::concat;
 use arrow_select::filter::filter;
@@ -95,7 +96,8 @@ pub struct ShreddedLines {
     /// The lines that are not taken apart, null where there is a shape. `None` if no row of the batch has one, or if they were not
     /// read because the query cannot need them.
     pub raw: Option<StringArray>,
-    /// By [`FieldId`](crate::FieldId): the values of each field, null in rows whose shape has no gap for it. `None` if not read.
+    /// By [`FieldId`](crate::FieldId): the values of each field, null in rows whose shape has no gap for it. `None` if not read, or
+    /// if no row has one.
     pub fields: Vec<Option<Values>>,
     /// `List<Utf8>`: the values of gaps whose source is [`Source::Rest`](crate::Source). `None` if no row of the batch has any, or not read.
     pub rest: Option<ListArray>,
@@ -149,14 +151,14 @@ impl ShreddedLines {
         if self.shapes.is_null(row) { None } else { self.table.shapes.get(self.shapes.value(row) as usize) }
     }
 
-    /// A part of the lines; nothing is copied.
+    /// A part of the lines; nothing is copied. Columns without a value there are left out.
     pub fn slice(&self, offset: usize, length: usize) -> Self {
-        let values = |v: &Values| v.map_ref(|array| Ok(array.slice(offset, length)));
+        let fields = self.fields.iter().map(|values| values.as_ref().and_then(|v| v.slice(offset, length)));
         Self {
             table: self.table.clone(),
             shapes: self.shapes.slice(offset, length),
             raw: self.raw.as_ref().map(|raw| raw.slice(offset, length)),
-            fields: self.fields.iter().map(|v| v.as_ref().and_then(|v| values(v).ok())).collect(),
+            fields: fields.collect(),
             rest: self.rest.as_ref().map(|rest| rest.slice(offset, length)),
         }
     }
@@ -261,6 +263,23 @@ impl Values {
     /// The array, shared.
     pub fn to_array(&self) -> ArrayRef {
         self.as_array().slice(0, self.as_array().len())
+    }
+
+    /// Some of the values; `None` if none of those rows has one.
+    fn slice(&self, offset: usize, length: usize) -> Option<Self> {
+        let nulls = self.as_array().nulls();
+        let empty = |nulls: &NullBuffer| {
+            nulls.null_count() == nulls.len() || nulls.slice(offset, length).null_count() == length
+        };
+        if nulls.is_some_and(empty) {
+            return None;
+        }
+        Some(match self {
+            Self::Dictionary(values) => Self::Dictionary(values.slice(offset, length)),
+            Self::Text(values) => Self::Text(values.slice(offset, length)),
+            Self::Integer(values) => Self::Integer(values.slice(offset, length)),
+            Self::Hex(values) => Self::Hex(values.slice(offset, length)),
+        })
     }
 
     fn map_ref(

@@ -41,7 +41,7 @@ impl ShreddedLines {
         }
     }
 
-    /// Bytes of the line of a row, without making it.
+    /// Bytes of the line of a row, without making it. Columns whose values are known to have all one length are not looked at.
     pub fn line_len(&self, row: usize) -> usize {
         let Some(shape) = self.shape(row) else {
             return self.raw.as_ref().filter(|raw| raw.is_valid(row)).map_or(0, |raw| raw.value(row).len());
@@ -60,7 +60,7 @@ impl ShreddedLines {
             }
             Some(Some(Values::Hex(values))) if values.is_valid(row) => values.value(row).len() * 2,
             Some(Some(values)) => values.text(row).map_or(0, str::len),
-            _ => 0,
+            _ => self.table.constant_len(gap).unwrap_or_default(),
         }
     }
 

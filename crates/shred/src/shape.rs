@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::Holds;
+
 /// Place of a shape in a [`Table`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShapeId(pub u32);
@@ -68,6 +70,8 @@ pub struct Field {
     pub name: Arc<str>,
     /// The type of its values.
     pub kind: Kind,
+    /// What is known of its values.
+    pub holds: Holds,
 }
 
 /// The type of a field's values. Texts that do not fit the kind of their field are kept among the rest values.

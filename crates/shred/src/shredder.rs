@@ -212,7 +212,13 @@ impl Shredder {
     /// Hands out the batch and begins another one. Fields that no line of the batch has are `None`.
     pub fn finish_batch(&mut self) -> ShreddedLines {
         let rows = self.rows.len();
-        let fields = self.columns.iter_mut().map(|column| column.finish(rows)).collect();
+        let fields: Vec<_> = self.columns.iter_mut().map(|column| column.finish(rows)).collect();
+        for (at, values) in fields.iter().enumerate() {
+            let holds = &self.table.fields[at].holds;
+            if let Some(grown) = values.as_ref().and_then(|values| holds.grown(values)) {
+                Arc::make_mut(&mut self.table).fields[at].holds = grown;
+            }
+        }
         let (shapes, raw, rest) = self.rows.finish();
         ShreddedLines { table: self.table.clone(), shapes, raw, fields, rest }
     }

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use crate::shredder::Shredder;
 use crate::trie::Trie;
 use crate::value::{decimal, integer};
-use crate::{Field, Kind};
+use crate::{Field, Holds, Kind};
 
 /// Columns of a block, at most.
 const MAX_FIELDS: usize = 256;
@@ -120,7 +120,8 @@ impl Survey {
                 length: tally.lengths.filter(|(least, most)| least == most).map(|(least, _)| least),
                 prefix: (tally.shared / tally.count.max(1)) as usize,
             };
-            (Field { name: self.trie.paths[*path].clone(), kind: tally.kind() }, profile)
+            let kind = tally.kind();
+            (Field { name: self.trie.paths[*path].clone(), kind, holds: Holds::nothing(kind) }, profile)
         });
         let fields: Vec<_> = fields.collect();
         let (mut trie, mut seen) = (self.trie, self.seen);

@@ -1,6 +1,8 @@
 //! Tables as bytes, for the index of a block.
 //!
-//! All numbers are varints. Version; fields: count, per field its name, kind and parameter; literals: count, texts; shapes: count, per
+//! All numbers are varints. Version; fields: count, per field its name, kind and parameter, and what it holds (from version 2 on:
+//! 0; or 1, the set of bytes, shortest, longest and 0 or one more than the number of texts and the texts; or 2 and the least and
+//! greatest number of eight bytes each, lowest first); literals: count, texts; shapes: count, per
 //! shape its syntax, its number of gaps, the numbers of its literals, and two numbers per gap. A literal that many shapes share is
 //! written once and shared in memory. Whatever the bytes say, no more is allocated than they can back.
 
@@ -8,9 +10,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::{Field, FieldId, Form, Gap, Kind, Shape, Source, Syntax, Table};
+use crate::{ByteSet, Field, FieldId, Form, Gap, Holds, Kind, Shape, Source, Syntax, Table, Texts};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Without what fields hold.
+const BARE: u8 = 1;
 /// Fields of a table, at most.
 pub const MAX_FIELDS: usize = 1024;
 /// Shapes of a table, at most.
@@ -54,6 +58,7 @@ impl Table {
                 Kind::Hex { bytes } => (4, bytes),
             };
             out.extend([kind, parameter]);
+            put_holds(&mut out, &field.holds);
         }
         let mut numbers: HashMap<&str, u64> = HashMap::new();
         let mut literals: Vec<&str> = Vec::new();
@@ -87,12 +92,13 @@ impl Table {
     /// Reads a table.
     pub fn decode(bytes: &[u8]) -> Result<Self, TableError> {
         let mut reader = Reader(bytes);
-        match reader.byte()? {
-            VERSION => {}
+        let holds = match reader.byte()? {
+            VERSION => true,
+            BARE => false,
             other => return Err(TableError::Version(other)),
-        }
+        };
         let count = reader.count(MAX_FIELDS)?;
-        let fields = (0..count).map(|_| reader.field()).collect::<Result<Vec<_>, _>>()?;
+        let fields = (0..count).map(|_| reader.field(holds)).collect::<Result<Vec<_>, _>>()?;
         let count = reader.count(usize::MAX)?;
         let literals = (0..count).map(|_| reader.text().map(Arc::from)).collect::<Result<Vec<_>, _>>()?;
         let count = reader.count(MAX_SHAPES)?;
@@ -124,6 +130,25 @@ fn put(out: &mut Vec<u8>, mut value: u64) {
 fn put_text(out: &mut Vec<u8>, text: &str) {
     put(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
+}
+
+fn put_holds(out: &mut Vec<u8>, holds: &Holds) {
+    match holds {
+        Holds::Anything => out.push(0),
+        Holds::Texts(Texts { bytes, shortest, longest, all }) => {
+            out.push(1);
+            bytes.0.iter().for_each(|word| out.extend(word.to_le_bytes()));
+            put(out, u64::from(*shortest));
+            put(out, u64::from(*longest));
+            put(out, all.as_ref().map_or(0, |all| all.len() as u64 + 1));
+            all.iter().flatten().for_each(|text| put_text(out, text));
+        }
+        Holds::Numbers { least, most } => {
+            out.push(2);
+            out.extend(least.to_le_bytes());
+            out.extend(most.to_le_bytes());
+        }
+    }
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -164,7 +189,39 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(text).map_err(|_| TableError::Invalid("text"))
     }
 
-    fn field(&mut self) -> Result<Field, TableError> {
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], TableError> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(TableError::Truncated)?;
+        self.0 = rest;
+        Ok(*bytes)
+    }
+
+    fn holds(&mut self, kind: Kind) -> Result<Holds, TableError> {
+        let length =
+            |reader: &mut Self| u32::try_from(reader.number()?).map_err(|_| TableError::Invalid("length"));
+        let textual = matches!(kind, Kind::Dictionary | Kind::Text);
+        Ok(match self.byte()? {
+            0 => Holds::Anything,
+            1 if textual => {
+                let mut bytes = ByteSet::default();
+                for word in &mut bytes.0 {
+                    *word = u64::from_le_bytes(self.bytes()?);
+                }
+                let (shortest, longest) = (length(self)?, length(self)?);
+                let all = match self.count(usize::MAX)? {
+                    0 => None,
+                    count => Some((1..count).map(|_| self.text().map(Arc::from)).collect::<Result<_, _>>()?),
+                };
+                Holds::Texts(Texts { bytes, shortest, longest, all })
+            }
+            2 if matches!(kind, Kind::Integer | Kind::Decimal { .. }) => Holds::Numbers {
+                least: i64::from_le_bytes(self.bytes()?),
+                most: i64::from_le_bytes(self.bytes()?),
+            },
+            _ => return Err(TableError::Invalid("summary of values")),
+        })
+    }
+
+    fn field(&mut self, holds: bool) -> Result<Field, TableError> {
         let name = self.text()?.into();
         let kind = match (self.byte()?, self.byte()?) {
             (0, 0) => Kind::Dictionary,
@@ -174,7 +231,8 @@ impl<'a> Reader<'a> {
             (4, bytes @ 1..) => Kind::Hex { bytes },
             _ => return Err(TableError::Invalid("kind")),
         };
-        Ok(Field { name, kind })
+        let holds = if holds { self.holds(kind)? } else { Holds::Anything };
+        Ok(Field { name, kind, holds })
     }
 
     fn shape(&mut self, fields: &[Field], literals: &[Arc<str>]) -> Result<Shape, TableError> {
@@ -239,6 +297,10 @@ mod tests {
         assert!(table.shapes.len() >= 3 && !table.fields.is_empty());
         assert_eq!(Table::decode(&table.encode()), Ok(table));
         assert_eq!(Table::decode(&[9]), Err(TableError::Version(9)));
+        // As earlier programs wrote it.
+        let bare = [BARE, 1, 1, b'a', 2, 0, 0, 0];
+        let expect = Table { shapes: Vec::new(), fields: vec![Field::new("a", Kind::Integer)] };
+        assert_eq!(Table::decode(&bare), Ok(expect));
     }
 
     proptest! {

@@ -127,10 +127,12 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        let field = |name: &str, kind| Field { name: name.into(), kind };
         let table = Table {
             shapes: Vec::new(),
-            fields: vec![field("level", Kind::Dictionary), field("amount", Kind::Decimal { scale: 2 })],
+            fields: vec![
+                Field::new("level", Kind::Dictionary),
+                Field::new("amount", Kind::Decimal { scale: 2 }),
+            ],
         };
         let gap = |source, form| Gap { source, form };
         let shape = Shape {

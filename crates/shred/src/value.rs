@@ -117,8 +117,13 @@ pub(crate) fn push_number(value: i64, kind: Kind, form: Form, out: &mut String) 
 /// Bytes of the text of a number.
 #[inline]
 pub fn number_len(value: i64, kind: Kind, form: Form) -> usize {
-    let mut buffer = [0; 48];
-    buffer.len() - number_text(value, kind, form, &mut buffer)
+    let (mut whole, mut fraction) = (value.unsigned_abs(), 0);
+    if let (Kind::Decimal { scale }, Form::Decimals(digits)) = (kind, form) {
+        let digits = digits.min(MAX_SCALE);
+        whole /= 10u64.pow(u32::from(scale.min(MAX_SCALE).max(digits)));
+        fraction = usize::from(digits) + usize::from(digits > 0);
+    }
+    usize::from(value < 0) + whole.checked_ilog10().unwrap_or(0) as usize + 1 + fraction
 }
 
 /// Writes the text to the end of the buffer and says where it starts.

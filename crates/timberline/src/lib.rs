@@ -45,6 +45,7 @@ service:
 /// Builds all services into a process: opens the stores, binds the listeners, starts nothing.
 pub async fn build(args: Args, config: Config, process: &mut Process) -> Result<()> {
     let Config { agent, logs, traces, router } = config.under(&args.data);
+    let data = args.data.display().to_string();
     // Roles are those of single services; here all run.
     let cli = Cli::default();
     let (logs_at, traces_at) = (address(&logs.server), address(&traces.server));
@@ -60,7 +61,12 @@ pub async fn build(args: Args, config: Config, process: &mut Process) -> Result<
         logs: Arc::new(join::LogsSink(logs.clone())),
     };
     let otlp = router::build(&cli, router, Some(embedded), process)?;
-    let agent_at = agent::build(&cli, agent, Some(Arc::new(join::LogsStore(logs))), process)?;
+    let reread: agent::Reread = Arc::new(move || {
+        let loaded = service::read::<Config>(&args.cli)?;
+        Ok(loaded.config.under(&args.data).agent)
+    });
+    let (store, args) = (Arc::new(join::LogsStore(logs)), agent::Args::default());
+    let agent_at = agent::build_with(&args, agent, Some(store), Some(reread), process)?;
     let list = |addresses: &[std::net::SocketAddr]| {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
@@ -71,7 +77,7 @@ pub async fn build(args: Args, config: Config, process: &mut Process) -> Result<
          \x20 OTLP    {} (gRPC)  {} (HTTP)\n\
          \x20 agent   http://{agent_at}  reads this host's containers\n\
          \x20 router  http://{}  metrics",
-        args.data.display(),
+        data,
         list(&otlp.grpc),
         list(&otlp.http),
         otlp.metrics.map(|a| a.to_string()).unwrap_or_default(),

@@ -48,13 +48,19 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
+    /// A bare varint, for values that are packed without fields.
     #[inline]
-    fn varint(&mut self) -> Result<u64, ProtoError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, ProtoError> {
         if let [byte @ 0..0x80, rest @ ..] = self.rest {
             self.rest = rest;
             return Ok(u64::from(*byte));
         }
         self.long_varint()
+    }
+
+    /// Whether all is read.
+    pub(crate) fn is_done(&self) -> bool {
+        self.rest.is_empty()
     }
 
     fn long_varint(&mut self) -> Result<u64, ProtoError> {
@@ -176,7 +182,8 @@ impl Writer {
         self.out.is_empty()
     }
 
-    fn raw_varint(&mut self, mut value: u64) {
+    /// A bare varint, for values that are packed without fields.
+    pub(crate) fn raw_varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.out.push(value as u8 | 0x80);
             value >>= 7;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use service::Failure;
-use wire::loki::{PushRequest, encode_push};
+use wire::loki::{PushRequest, decode_push_protobuf};
 
 use crate::config::ClientConfig;
 
@@ -41,13 +42,67 @@ impl Destination {
         }
     }
 
-    /// Sends one request once; how many bytes went out.
-    pub async fn push(&self, tenant: &str, request: &PushRequest) -> Result<usize, Failure> {
+    /// Makes a request ready to be sent, more than once if need be, of a `PushRequest` in protobuf.
+    pub fn prepare(&self, plain: Vec<u8>) -> Result<Prepared, Failure> {
+        let invalid = |error: String| Failure::internal(format!("a batch cannot be encoded: {error}"));
         match self {
-            Self::Remote(remote) => remote.push(tenant, request).await,
-            Self::Local(store) => store.push(tenant, request.clone()).await.map(|()| 0),
+            Self::Remote(_) => {
+                let mut body =
+                    snap::raw::Encoder::new().compress_vec(&plain).map_err(|e| invalid(e.to_string()))?;
+                // Made for what does not compress at all.
+                body.shrink_to_fit();
+                Ok(Prepared::Body(body.into()))
+            }
+            Self::Local(_) => {
+                let request = decode_push_protobuf(&plain.into()).map_err(|e| invalid(e.to_string()))?;
+                Ok(Prepared::Request(request))
+            }
         }
     }
+
+    /// Sends one request once.
+    pub async fn push(&self, tenant: &str, request: &Prepared) -> Answer {
+        match (self, request) {
+            (Self::Remote(remote), Prepared::Body(body)) => remote.push(tenant, body.clone()).await,
+            (Self::Local(store), Prepared::Request(request)) => {
+                let result = store.push(tenant, request.clone()).await;
+                Answer {
+                    status: Some(result.as_ref().map_or_else(|f| f.status().as_u16(), |()| 204)),
+                    result,
+                }
+            }
+            (Self::Remote(_), Prepared::Request(_)) | (Self::Local(_), Prepared::Body(_)) => {
+                let result = Err(Failure::internal("a request was made for another destination"));
+                Answer { status: None, result }
+            }
+        }
+    }
+}
+
+/// A request that can be sent.
+pub enum Prepared {
+    /// Over HTTP: a snappy block of protobuf.
+    Body(Bytes),
+    /// In process.
+    Request(PushRequest),
+}
+
+impl Prepared {
+    /// Bytes that go over the wire.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Body(body) => body.len(),
+            Self::Request(_) => 0,
+        }
+    }
+}
+
+/// What came of one try.
+pub struct Answer {
+    /// HTTP's status, if there was an answer.
+    pub status: Option<u16>,
+    /// Whether the store has the lines now.
+    pub result: Result<(), Failure>,
 }
 
 impl Remote {
@@ -71,32 +126,52 @@ impl Remote {
         Ok(Self { client: client.build()?, url: config.url.parse()? })
     }
 
-    async fn push(&self, tenant: &str, request: &PushRequest) -> Result<usize, Failure> {
-        let body = encode_push(&request.streams);
-        let bytes = body.len();
+    async fn push(&self, tenant: &str, body: Bytes) -> Answer {
         let mut post =
             self.client.post(self.url.clone()).header(header::CONTENT_TYPE, "application/x-protobuf");
         if !tenant.is_empty() {
             post = post.header("X-Scope-OrgID", tenant);
         }
-        let unreachable = |e: reqwest::Error| {
-            Failure::unavailable(format!("{:#}", anyhow::Error::new(e.without_url())), None)
+        let response = match post.body(body).send().await {
+            Ok(response) => response,
+            Err(error) => {
+                let text = format!("{:#}", anyhow::Error::new(error.without_url()));
+                return Answer { status: None, result: Err(Failure::unavailable(text, None)) };
+            }
         };
-        let response = post.body(body).send().await.map_err(unreachable)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        if status.is_success() {
-            return Ok(bytes);
-        }
-        let text = response.text().await.unwrap_or_default();
-        let first_line = text.lines().next().unwrap_or_default();
-        Err(match status.is_server_error() {
-            true => Failure::unavailable(
-                format!("{status}: {first_line}"),
-                Failure::from_http(status, &headers, "").retry_after(),
-            ),
-            false => Failure::from_http(status, &headers, first_line),
-        })
+        let result = match status.is_success() {
+            true => Ok(()),
+            false => Err(refusal(status, &headers, &first_line(response).await)),
+        };
+        Answer { status: Some(status.as_u16()), result }
     }
+}
+
+/// What a status means for a batch: 429 and 5xx pass, everything else does not.
+fn refusal(status: StatusCode, headers: &HeaderMap, text: &str) -> Failure {
+    if status.is_server_error() {
+        let after = Failure::from_http(status, headers, "").retry_after();
+        return Failure::unavailable(format!("{status}: {text}"), after);
+    }
+    match Failure::from_http(status, headers, &format!("{status}: {text}")) {
+        limited if status == StatusCode::TOO_MANY_REQUESTS => limited,
+        refused if refused.is_retryable() => Failure::invalid(refused.message()).with_status(status),
+        refused => refused,
+    }
+}
+
+/// The first line of an answer, of which no more than a little is read.
+async fn first_line(mut response: reqwest::Response) -> String {
+    const MAX: usize = 1024;
+    let mut text = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        text.extend_from_slice(&chunk[..chunk.len().min(MAX - text.len())]);
+        if text.len() >= MAX || text.contains(&b'\n') {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
 }
 
 fn secret(value: &str) -> anyhow::Result<HeaderValue> {
@@ -123,4 +198,29 @@ fn authorization(config: &ClientConfig) -> anyhow::Result<Option<String>> {
         path => from_file(path)?,
     };
     Ok((!token.is_empty()).then(|| format!("Bearer {token}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_status_means() {
+        let check = |status: u16, retries: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
+            let failure = refusal(StatusCode::from_u16(status).unwrap(), &headers, "why");
+            assert_eq!(failure.is_retryable(), retries, "{status}");
+            assert!(failure.message().contains("why"), "{failure}");
+            if matches!(status, 429 | 503) {
+                assert_eq!(failure.retry_after(), Some(std::time::Duration::from_secs(7)));
+            }
+        };
+        for status in [429, 500, 502, 503, 504, 599] {
+            check(status, true);
+        }
+        for status in [300, 400, 401, 403, 404, 408, 413, 422] {
+            check(status, false);
+        }
+    }
 }

@@ -1,17 +1,19 @@
-//! A client's task: gathers batches and sends each until the store has it.
+//! A client's task: sends batches until the store has them.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use service::{CancellationToken, Failure};
-use tokio::time::Instant;
 
-use super::batch::{Batch, weight};
-use super::destination::Destination;
-use super::queue::Queue;
+use super::batch::{Sealed, SealedStream};
+use super::destination::{Destination, Prepared};
+use super::queue::{Next, Queue};
+use crate::board::ClientStatus;
 use crate::config::ClientConfig;
-use crate::metrics::{AgentMetrics, HostLabels, LossLabels};
+use crate::metrics::{AgentMetrics, AnswerLabels, HostLabels, LossLabels, TenantLabels};
 
 /// Sends what a queue holds.
 pub struct Sender {
@@ -19,6 +21,20 @@ pub struct Sender {
     destination: Destination,
     config: ClientConfig,
     metrics: AgentMetrics,
+    host: String,
+    status: Arc<ClientStatus>,
+}
+
+/// What came of a request.
+enum Outcome {
+    /// The store has it.
+    Delivered,
+    /// The store will never take it.
+    Refused(Failure),
+    /// It was tried as often as the configuration says.
+    TriedEnough(Failure),
+    /// The agent stops, and the store is away.
+    GivenUp,
 }
 
 impl Sender {
@@ -29,101 +45,174 @@ impl Sender {
         config: ClientConfig,
         metrics: AgentMetrics,
     ) -> Self {
-        Self { queue, destination, config, metrics }
+        let host = destination.host();
+        Self { queue, destination, config, metrics, host, status: Arc::default() }
+    }
+
+    /// The same, and `status` shows how it fares.
+    pub(crate) fn with_status(self, status: Arc<ClientStatus>) -> Self {
+        Self { status, ..self }
     }
 
     /// Sends until `stop`, then tries what is left once more. What the store never took stays unacknowledged: it is read
     /// from the files again at the next start.
     pub async fn run(self, stop: CancellationToken) {
+        let mut busy: HashSet<String> = HashSet::new();
+        let mut sending = FuturesUnordered::new();
+        let mut given_up = Vec::new();
         loop {
-            let batches = self.gather(&stop).await;
-            if batches.is_empty() && stop.is_cancelled() {
-                return;
-            }
-            // Tenants do not wait for each other.
-            let sends = batches.into_iter().map(|(tenant, batch)| self.send(tenant, batch, &stop));
-            futures::future::join_all(sends).await;
-        }
-    }
-
-    /// Takes entries until one tenant's batch is large enough, the first entry has waited long enough, or somebody waits for their
-    /// delivery.
-    async fn gather(&self, stop: &CancellationToken) -> BTreeMap<String, Batch> {
-        let mut batches: BTreeMap<String, Batch> = BTreeMap::new();
-        let mut deadline: Option<Instant> = None;
-        let max_bytes = self.config.batchsize.as_usize();
-        loop {
-            while let Some(entry) = self.queue.pop() {
-                let tenant = if entry.tenant.is_empty() { &self.config.tenant_id } else { &entry.tenant };
-                let batch = batches.entry(tenant.clone()).or_default();
-                batch.add(&entry, &self.config.external_labels);
-                deadline.get_or_insert_with(|| Instant::now() + self.config.batchwait.get());
-                if batch.bytes() + weight(&entry) > max_bytes {
-                    return batches;
-                }
-            }
-            let is_urgent = self.queue.take_urgency() && !batches.is_empty();
-            if is_urgent || stop.is_cancelled() {
-                return batches;
-            }
-            tokio::select! {
-                () = self.queue.filled() => {}
-                () = stop.cancelled() => {}
-                () = sleep_until(deadline) => return batches,
-            }
-        }
-    }
-
-    async fn send(&self, tenant: String, mut batch: Batch, stop: &CancellationToken) {
-        let host = HostLabels { host: self.destination.host() };
-        let request = batch.take_request();
-        let mut pause = self.config.backoff_config.min_period.get();
-        loop {
-            let failure = match self.destination.push(&tenant, &request).await {
-                Ok(bytes) => {
-                    self.metrics.sent_entries.get_or_create(&host).inc_by(batch.entries());
-                    self.metrics.sent_bytes.get_or_create(&host).inc_by(bytes as u64);
-                    batch.acknowledge();
-                    return;
-                }
-                Err(failure) => failure,
+            let stopping = stop.is_cancelled();
+            let next = match given_up.is_empty() {
+                true => self.queue.next(|tenant| busy.contains(tenant), stopping),
+                false => Next::Wait(None),
             };
+            let due = match next {
+                Next::Batch(batch) => {
+                    busy.insert(batch.tenant().to_owned());
+                    sending.push(self.send(batch, &stop));
+                    continue;
+                }
+                Next::Wait(_) if stopping && sending.is_empty() => break,
+                Next::Wait(due) => due,
+            };
+            tokio::select! {
+                Some((batch, is_given_up)) = sending.next(), if !sending.is_empty() => {
+                    if is_given_up {
+                        given_up.push(batch);
+                        continue;
+                    }
+                    busy.remove(batch.tenant());
+                    self.queue.release(&batch);
+                }
+                () = self.queue.filled() => {}
+                () = stop.cancelled(), if !stopping => {}
+                () = sleep_until(due) => {}
+            }
+        }
+        // A client of the same name may take over.
+        given_up.into_iter().rev().for_each(|batch| self.queue.put_back(batch));
+    }
+
+    /// Sends a batch until its lines are delivered or lost; or, if the second is true, until the agent stops.
+    async fn send(&self, batch: Sealed, stop: &CancellationToken) -> (Sealed, bool) {
+        let is_given_up = match self.deliver(&batch, batch.streams(), stop).await {
+            Outcome::GivenUp => true,
+            Outcome::Refused(failure) if batch.streams().len() > 1 && is_of_one_stream(&failure) => {
+                self.send_apart(&batch, stop).await
+            }
+            outcome => {
+                self.account(&batch, batch.streams(), outcome);
+                false
+            }
+        };
+        if !is_given_up {
+            batch.acknowledge();
+        }
+        (batch, is_given_up)
+    }
+
+    /// Sends each stream of a refused batch by itself. The store may have taken some already; it knows them again, or drops what is the
+    /// same as what it has.
+    async fn send_apart(&self, batch: &Sealed, stop: &CancellationToken) -> bool {
+        for stream in batch.streams().chunks(1) {
+            match self.deliver(batch, stream, stop).await {
+                Outcome::GivenUp => return true,
+                outcome => self.account(batch, stream, outcome),
+            }
+        }
+        false
+    }
+
+    /// Sends streams of a batch until the store has taken or refused them.
+    async fn deliver(&self, batch: &Sealed, streams: &[SealedStream], stop: &CancellationToken) -> Outcome {
+        let request = match self.destination.prepare(batch.request(streams)) {
+            Ok(request) => request,
+            Err(failure) => return Outcome::Refused(failure),
+        };
+        let backoff = &self.config.backoff_config;
+        let mut pause = backoff.min_period.get();
+        for tries in 1_u32.. {
+            let Err(failure) = self.try_once(batch.tenant(), &request).await else {
+                return Outcome::Delivered;
+            };
+            let is_limit = failure.status() == http::StatusCode::TOO_MANY_REQUESTS;
             if !failure.is_retryable() {
-                self.lose(&tenant, batch, &failure);
-                return;
+                return Outcome::Refused(failure);
+            }
+            if is_limit && self.config.drop_rate_limited_batches
+                || backoff.max_retries.is_some_and(|max| max > 0 && tries >= max)
+            {
+                return Outcome::TriedEnough(failure);
             }
             if stop.is_cancelled() {
+                self.status.waits(&failure);
                 tracing::warn!(client = self.config.name, error = %failure, "stopping before the store took everything");
-                return;
+                return Outcome::GivenUp;
             }
             let wait =
                 failure.retry_after().unwrap_or_default().max(pause.mul_f64(1.0 + rand::random::<f64>()));
             tracing::warn!(client = self.config.name, error = %failure, ?wait, "the store did not take a batch: trying again");
-            self.metrics.batch_retries.get_or_create(&host).inc();
+            let labels = TenantLabels { host: self.host.clone(), tenant: batch.tenant().to_owned() };
+            self.metrics.batch_retries.get_or_create(&labels).inc();
+            self.status.waits(&failure);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => {}
             }
-            pause = (pause * 2).min(self.config.backoff_config.max_period.get());
+            pause = (pause * 2).min(backoff.max_period.get());
         }
+        Outcome::GivenUp
     }
 
-    /// The store says that it will never take this batch (it may have taken the good entries of it).
-    fn lose(&self, tenant: &str, batch: Batch, failure: &Failure) {
-        tracing::error!(client = self.config.name, entries = batch.entries(), error = %failure, "the store refused a batch");
-        let labels = LossLabels {
-            host: self.destination.host(),
-            tenant: tenant.to_owned(),
-            reason: "ingester_error".to_owned(),
+    async fn try_once(&self, tenant: &str, request: &Prepared) -> Result<(), Failure> {
+        let host = HostLabels { host: self.host.clone() };
+        self.metrics.encoded_bytes.get_or_create(&host).inc_by(request.bytes() as u64);
+        let begun = Instant::now();
+        let answer = self.destination.push(tenant, request).await;
+        let status_code = answer.status.map_or("-1".to_owned(), |status| status.to_string());
+        let labels = AnswerLabels { status_code, host: self.host.clone() };
+        self.metrics.request_duration.get_or_create(&labels).observe(begun.elapsed().as_secs_f64());
+        if answer.result.is_ok() {
+            self.metrics.sent_bytes.get_or_create(&host).inc_by(request.bytes() as u64);
+        }
+        answer.result
+    }
+
+    /// Counts what became of streams.
+    fn account(&self, batch: &Sealed, streams: &[SealedStream], outcome: Outcome) {
+        let entries: u64 = streams.iter().map(|stream| stream.entries).sum();
+        let failure = match outcome {
+            Outcome::GivenUp => return,
+            Outcome::Delivered => {
+                let host = HostLabels { host: self.host.clone() };
+                self.metrics.sent_entries.get_or_create(&host).inc_by(entries);
+                self.status.sent();
+                return;
+            }
+            Outcome::Refused(failure) | Outcome::TriedEnough(failure) => failure,
         };
-        self.metrics.dropped_entries.get_or_create(&labels).inc_by(batch.entries());
-        batch.acknowledge();
+        let is_limit = failure.status() == http::StatusCode::TOO_MANY_REQUESTS;
+        self.status.refused(&failure);
+        tracing::error!(client = self.config.name, entries, error = %failure, "lines are dropped: the store did not take them");
+        let labels = LossLabels {
+            host: self.host.clone(),
+            tenant: batch.tenant().to_owned(),
+            reason: if is_limit { "rate_limited" } else { "ingester_error" }.to_owned(),
+        };
+        self.metrics.dropped_entries.get_or_create(&labels).inc_by(entries);
+        let bytes: usize = streams.iter().map(|stream| stream.bytes).sum();
+        self.metrics.dropped_bytes.get_or_create(&labels).inc_by(bytes as u64);
     }
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
+/// Whether one stream may be to blame, rather than the request as a whole.
+fn is_of_one_stream(failure: &Failure) -> bool {
+    matches!(failure.status().as_u16(), 400 | 413 | 422)
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
         None => tokio::time::sleep(Duration::MAX).await,
     }
 }

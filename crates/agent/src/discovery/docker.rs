@@ -5,23 +5,26 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use bollard::Docker;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
-use bollard::query_parameters::{ListContainersOptions, LogsOptions};
-use futures::StreamExt as _;
+use bollard::query_parameters::{EventsOptions, ListContainersOptions};
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
 use model::{Labels, Timestamp};
 use service::CancellationToken;
 use tokio::task::JoinSet;
 
-use super::sanitize;
+use super::container::ApiReader;
+use super::{NotRead, sanitize};
+use crate::board::{Found, Notes, Target};
 use crate::config::DockerSdConfig;
 use crate::dispatch::Dispatcher;
 use crate::positions::Positions;
-use crate::progress::Progress;
-use crate::relabel::{Relabel, TargetLabels, relabel};
-use crate::tail::{Command, Line, Stream, StreamLabels};
+use crate::relabel::{Relabel, TargetLabels, relabel, trace};
+use crate::tail::{Command, Stream, StreamLabels};
 use crate::targets::stream_labels;
 
 /// What a job says of its containers.
@@ -32,6 +35,8 @@ pub(crate) struct DockerJob {
     pub config: DockerSdConfig,
     /// The job's rules.
     pub rules: Vec<Relabel>,
+    /// Where it is told what was found.
+    pub notes: Notes,
 }
 
 /// Finds the containers of one job. [`run`](Self::run) is its one task, which owns those that read over the API.
@@ -70,14 +75,20 @@ impl DockerDiscovery {
         let mut reading: HashMap<String, Reading> = HashMap::new();
         let mut readers: JoinSet<String> = JoinSet::new();
         let mut complained = false;
+        // What happens to containers is told while the engine is there; lists are what counts.
+        let (mut events, mut listens) = (futures::stream::pending().boxed(), false);
         loop {
             match self.list().await {
                 Ok((docker, containers)) => {
                     complained = false;
+                    if !listens {
+                        (events, listens) = (happenings(&docker), true);
+                    }
                     self.follow(&docker, begun, containers, &mut reading, &mut readers).await;
                 }
                 Err(error) if !complained => {
                     complained = true;
+                    self.job.notes.failing(format!("containers cannot be listed: {error:#}"));
                     tracing::warn!(
                         host = self.job.config.host,
                         error = format!("{error:#}"),
@@ -87,14 +98,30 @@ impl DockerDiscovery {
                 Err(_) => {}
             }
             let pause = tokio::time::sleep(self.job.config.refresh_interval.get());
-            tokio::select! {
-                () = pause => {}
+            let is_early = tokio::select! {
+                () = pause => false,
                 Some(ended) = readers.join_next(), if !readers.is_empty() => {
                     if let Some(state) = ended.ok().and_then(|id| reading.get_mut(&id)) {
                         *state = Reading::Ended;
                     }
+                    true
+                }
+                happened = events.next() => {
+                    if happened.is_none() {
+                        // The engine went away, or is too old to tell.
+                        (events, listens) = (futures::stream::pending().boxed(), false);
+                    }
+                    true
                 }
                 () = stop.cancelled() => break,
+            };
+            if is_early {
+                // Containers come and go in numbers, and an engine that went away takes a while to come back.
+                tokio::select! {
+                    () = tokio::time::sleep(GATHER) => {}
+                    () = stop.cancelled() => break,
+                }
+                while events.next().now_or_never().flatten().is_some() {}
             }
         }
         readers.shutdown().await;
@@ -123,6 +150,7 @@ impl DockerDiscovery {
         reading: &mut HashMap<String, Reading>,
         readers: &mut JoinSet<String>,
     ) {
+        self.job.notes.retain(|id| containers.iter().any(|c| c.id.as_deref() == Some(id)));
         let mut gone: Vec<String> = reading.keys().cloned().collect();
         for container in containers {
             let Some(id) = container.id.clone() else { continue };
@@ -162,6 +190,13 @@ impl DockerDiscovery {
             stdout: self.labels(container, Stream::Stdout),
             stderr: self.labels(container, Stream::Stderr),
         };
+        let discovered = meta_labels(container, Stream::Stdout);
+        let result = trace(&self.job.rules, discovered.clone()).map_err(NotRead::Dropped);
+        let result = match labels.stderr.is_some() {
+            true => Ok(Target::Container(labels.clone())),
+            false => result.map(|_| Target::Container(labels.clone())),
+        };
+        self.job.notes.set(id, Found { discovered, result });
         if labels.stdout.is_none() && labels.stderr.is_none() {
             return None;
         }
@@ -210,6 +245,18 @@ impl DockerDiscovery {
     }
 }
 
+/// Gathers what happens to containers before they are listed again.
+const GATHER: Duration = Duration::from_millis(500);
+
+/// Tells whenever a container begins or ends, as long as the engine is there.
+fn happenings(docker: &Docker) -> BoxStream<'static, ()> {
+    let actions = ["start", "restart", "die", "destroy"].map(str::to_owned).to_vec();
+    let filters =
+        HashMap::from([("type".to_owned(), vec!["container".to_owned()]), ("event".to_owned(), actions)]);
+    let options = EventsOptions { filters: Some(filters), ..EventsOptions::default() };
+    docker.events(Some(options)).take_while(|event| std::future::ready(event.is_ok())).map(|_| ()).boxed()
+}
+
 /// The `__meta_docker_*` labels of one output of a container.
 fn meta_labels(container: &ContainerSummary, stream: Stream) -> TargetLabels {
     let mut labels = BTreeMap::new();
@@ -254,99 +301,6 @@ fn connect(host: &str) -> Result<Docker> {
     .with_context(|| host.to_owned())
 }
 
-/// Reads one container over the engine's API.
-struct ApiReader {
-    docker: Docker,
-    container: String,
-    job: usize,
-    labels: StreamLabels,
-    /// Its offset is the time of the last acknowledged line, ns since the epoch.
-    progress: Arc<Progress>,
-    dispatcher: Dispatcher,
-}
-
-impl ApiReader {
-    /// Follows the container's output until it ends; returns the container's id.
-    async fn run(mut self) -> String {
-        let since = self.progress.acknowledged();
-        let options = LogsOptions {
-            follow: true,
-            stdout: true,
-            stderr: true,
-            timestamps: true,
-            since: i32::try_from(since / 1_000_000_000).unwrap_or(0),
-            ..LogsOptions::default()
-        };
-        tracing::info!(container = self.container, "reading container over the engine's API");
-        let docker = self.docker.clone();
-        let mut output = std::pin::pin!(docker.logs(&self.container, Some(options)));
-        // Per output: time and text of a message whose end has not come yet.
-        let mut partial: [Option<(Timestamp, String)>; 2] = [None, None];
-        loop {
-            let (stream, message) = match output.next().await {
-                Some(Ok(bollard::container::LogOutput::StdErr { message })) => (Stream::Stderr, message),
-                Some(Ok(other)) => (Stream::Stdout, other.into_bytes()),
-                Some(Err(error)) => {
-                    tracing::debug!(container = self.container, %error, "output ended");
-                    break;
-                }
-                None => break,
-            };
-            let text = String::from_utf8_lossy(&message);
-            let Some((time, text)) = split_time(&text) else { continue };
-            let slot = &mut partial[usize::from(stream == Stream::Stderr)];
-            let (time, mut line) = match slot.take() {
-                // Parts of one message carry the same time.
-                Some((first, begun)) if first == time => (first, begun + text),
-                Some((first, begun)) => {
-                    self.emit(stream, first, begun, since).await;
-                    (time, text.to_owned())
-                }
-                None => (time, text.to_owned()),
-            };
-            if line.ends_with('\n') {
-                line.truncate(line.trim_end_matches(['\r', '\n']).len());
-                self.emit(stream, time, line, since).await;
-            } else {
-                *slot = Some((time, line));
-            }
-        }
-        for (slot, stream) in partial.into_iter().zip([Stream::Stdout, Stream::Stderr]) {
-            if let Some((time, line)) = slot {
-                self.emit(stream, time, line, since).await;
-            }
-        }
-        self.container
-    }
-
-    async fn emit(&mut self, stream: Stream, time: Timestamp, text: String, since: u64) {
-        let nanos = u64::try_from(time.nanos()).unwrap_or(0);
-        // The API counts in whole seconds, so the last second comes again.
-        if nanos <= since {
-            return;
-        }
-        self.dispatcher.room().await;
-        let ticket = self.progress.open(nanos);
-        let labels = match stream {
-            Stream::Stdout => self.labels.stdout.clone(),
-            Stream::Stderr => self.labels.stderr.clone(),
-        };
-        if let Some(labels) = labels {
-            let line = Line { text, stream: Some(stream), time: Some(time) };
-            self.dispatcher.note_container_line();
-            self.dispatcher.dispatch(self.job, line, &labels, Some(&ticket));
-        }
-        ticket.done(1);
-    }
-}
-
-/// `2024-01-02T03:04:05.123456789Z text` into its two parts.
-fn split_time(text: &str) -> Option<(Timestamp, &str)> {
-    let (time, rest) = text.split_once(' ')?;
-    let layout = model::gotime::Layout::named("RFC3339Nano")?;
-    Some((layout.read(time, &model::gotime::Zone::utc()).ok()?, rest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,12 +317,5 @@ mod tests {
         assert_eq!(labels["__meta_docker_container_name"], "/web-1");
         assert_eq!(labels["__meta_docker_container_label_com_docker_compose_service"], "web");
         assert_eq!(labels["__meta_docker_container_log_stream"], "stderr");
-    }
-
-    #[test]
-    fn time_in_front_of_a_line() {
-        let (time, text) = split_time("2024-01-02T03:04:05.5Z hello world\n").unwrap();
-        assert_eq!((time.to_string().as_str(), text), ("2024-01-02T03:04:05.5Z", "hello world\n"));
-        assert!(split_time("nonsense").is_none());
     }
 }

@@ -194,6 +194,12 @@ impl FileDiscovery {
         changed
     }
 
+    /// What the files say now.
+    pub(crate) fn once(&mut self) -> Vec<FileTarget> {
+        self.look(true);
+        self.targets()
+    }
+
     fn targets(&self) -> Vec<FileTarget> {
         let labels = self.known.iter().flat_map(|(path, known)| {
             known.groups.iter().flat_map(group).map(|mut labels| {
@@ -218,7 +224,7 @@ mod tests {
         let rule = serde_json::json!({"source_labels": ["__meta_filepath"], "regex": ".*/(.*)", "target_label": "from"});
         let rule: crate::relabel::RelabelConfig = serde_json::from_value(rule).unwrap();
         let rules = vec![crate::relabel::Relabel::compile(&rule).unwrap()];
-        let job = FileJob { job: 0, rules, docker: false };
+        let job = FileJob { job: 0, rules, docker: false, notes: Default::default() };
         let (commands, _) = std::sync::mpsc::sync_channel(1);
         FileDiscovery::new(job, &config, Announce::new("test", commands), TargetMetrics::default()).unwrap()
     }

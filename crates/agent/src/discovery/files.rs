@@ -1,12 +1,13 @@
 //! Files by glob: what `static_configs`, `file_sd_configs` and `kubernetes_sd_configs` come to after relabelling.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::Labels;
 
 use super::glob::Glob;
+use crate::board::{Found, Notes, Target};
 use crate::config::StaticConfig;
-use crate::relabel::{Relabel, TargetLabels, relabel};
+use crate::relabel::{Relabel, TargetLabels, trace};
 use crate::targets::stream_labels;
 
 /// Files of one target.
@@ -26,8 +27,8 @@ pub(crate) struct FileTarget {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotRead {
     /// A rule said so.
-    #[error("relabelling dropped it")]
-    Dropped,
+    #[error("relabelling dropped it (relabel_configs[{0}])")]
+    Dropped(usize),
     /// `__host__` names another host.
     #[error("its __host__ is another host")]
     WrongHost,
@@ -43,7 +44,7 @@ impl NotRead {
     /// The label of `targets_failed_total`.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Dropped => "dropped",
+            Self::Dropped(_) => "dropped",
             Self::WrongHost => "wrong_host",
             Self::NoPath => "no_path",
             Self::Bad(_) => "error",
@@ -60,12 +61,14 @@ pub(crate) struct FileJob {
     pub rules: Vec<Relabel>,
     /// Whether its files hold Docker's JSON records.
     pub docker: bool,
+    /// Where it is told what was found.
+    pub notes: Notes,
 }
 
 impl FileJob {
     /// The target that discovered labels come to.
     pub(crate) fn target(&self, discovered: TargetLabels) -> Result<FileTarget, NotRead> {
-        let labels = relabel(&self.rules, discovered).ok_or(NotRead::Dropped)?;
+        let labels = trace(&self.rules, discovered).map_err(NotRead::Dropped)?;
         if labels.get("__host__").is_some_and(|host| *host != hostname()) {
             return Err(NotRead::WrongHost);
         }
@@ -90,20 +93,53 @@ impl FileJob {
         discovered: impl IntoIterator<Item = TargetLabels>,
         mut skip: impl FnMut(&NotRead),
     ) -> Vec<FileTarget> {
-        let mut targets = Vec::new();
+        let (mut targets, mut found) = (Vec::new(), Vec::new());
         for labels in discovered {
-            match self.target(labels) {
+            let target = self.target(labels.clone());
+            found.push(Found { discovered: labels, result: target.clone().map(Target::Files) });
+            match target {
                 // Several ports of a container, say, come to the same files.
                 Ok(target) if targets.contains(&target) => {}
                 Ok(target) => targets.push(target),
                 Err(not_read) => skip(&not_read),
             }
         }
+        self.notes.all(found);
         targets
     }
 }
 
+/// Whether a target has a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Matched {
+    /// It does.
+    Included,
+    /// Its `__path_exclude__` says no.
+    Excluded,
+    /// Its `__path__` does not name it.
+    No,
+}
+
 impl FileTarget {
+    /// Whether a file is one of these, going by its path.
+    pub(crate) fn matched(&self, path: &std::path::Path) -> Matched {
+        match self.include.matches(path) {
+            false => Matched::No,
+            true if self.exclude.as_ref().is_some_and(|exclude| exclude.matches(path)) => Matched::Excluded,
+            true => Matched::Included,
+        }
+    }
+
+    /// Whether it is a path of this target.
+    pub(crate) fn wants(&self, path: &Path) -> bool {
+        self.include.matches(path) && self.exclude.as_ref().is_none_or(|exclude| !exclude.matches(path))
+    }
+
+    /// Folders in which files may appear, as far as they exist.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        self.include.folders()
+    }
+
     /// The files that match now.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let wanted = |path: &PathBuf| self.exclude.as_ref().is_none_or(|exclude| !exclude.matches(path));
@@ -137,7 +173,7 @@ mod tests {
     fn job(rules: serde_json::Value) -> FileJob {
         let rules: Vec<crate::relabel::RelabelConfig> = serde_json::from_value(rules).unwrap();
         let rules = rules.iter().map(|rule| Relabel::compile(rule).unwrap()).collect();
-        FileJob { job: 0, rules, docker: false }
+        FileJob { job: 0, rules, docker: false, notes: Notes::default() }
     }
 
     fn config(targets: &[&str], labels: &[(&str, &str)]) -> StaticConfig {

@@ -10,6 +10,9 @@ use glob::{MatchOptions, Pattern};
 /// What all of a pattern's braces together may come to.
 const MAX_CHOICES: usize = 1000;
 
+/// Most folders that are watched for one pattern.
+const MAX_FOLDERS: usize = 10_000;
+
 /// A name's characters do not reach into the next folder.
 const OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: true,
@@ -36,6 +39,29 @@ impl Glob {
     pub(crate) fn paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
         // What cannot be read may be readable at the next look.
         self.0.iter().filter_map(|p| glob::glob_with(p.as_str(), OPTIONS).ok()).flatten().flatten()
+    }
+
+    /// Folders in which paths that match may appear, as far as they exist: all that a pattern's beginnings match. Below `**` they are not
+    /// looked for.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let mut folders = Vec::new();
+        for pattern in &self.0 {
+            let path = Path::new(pattern.as_str());
+            let beginnings = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty());
+            let is_fixed = |p: &Path| !p.to_string_lossy().contains(['*', '?', '[']);
+            for beginning in beginnings.filter(|p| !p.to_string_lossy().contains("**")) {
+                if is_fixed(beginning) {
+                    folders.push(beginning.to_owned());
+                    break;
+                }
+                let found = glob::glob_with(&beginning.to_string_lossy(), OPTIONS).ok();
+                folders
+                    .extend(found.into_iter().flatten().flatten().take(MAX_FOLDERS).filter(|p| p.is_dir()));
+            }
+        }
+        folders.sort();
+        folders.dedup();
+        folders
     }
 
     /// Whether a path matches.

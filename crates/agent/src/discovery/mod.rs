@@ -1,6 +1,7 @@
 //! Discovery: which files and containers are read, and under which labels.
 
 mod announce;
+mod container;
 mod docker;
 mod file_sd;
 mod files;
@@ -13,7 +14,8 @@ pub(crate) use announce::Announce;
 pub(crate) use docker::{DockerDiscovery, DockerJob};
 pub(crate) use file_sd::FileDiscovery;
 pub use file_sd::FileSdConfig;
-pub(crate) use files::{FileJob, FileTarget, NotRead, group};
+pub(crate) use files::{FileJob, FileTarget, Matched, NotRead, group, hostname};
+pub(crate) use glob::Glob;
 pub(crate) use kubernetes::KubernetesDiscovery;
 pub use kubernetes::KubernetesSdConfig;
 

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use service::config::{Problems, Unneeded, Value};
 
 use super::template::StageTemplate;
+use super::watch::{Watch, Watched};
 use super::{
     Pipeline, Stage, cri, decolorize, docker, drop, json, labels, limit, logfmt, matching, metadata, metrics,
     multiline, output, pack, regex, replace, sampling, template, tenant, timestamp, windows_event,
@@ -18,7 +19,18 @@ use crate::metrics::{ReasonLabels, StageMetrics};
 impl Pipeline {
     /// Compiles a list of stages; what is wrong goes into `problems`.
     pub fn compile(stages: &Value, metrics: &StageMetrics, problems: &mut Problems) -> Self {
-        let mut compile = Compile { metrics, problems };
+        let mut compile = Compile { metrics, problems, watch: None };
+        Self { stages: compile.stages(stages), ..Self::default() }
+    }
+
+    /// The same, and `watch` is told what every stage does.
+    pub(crate) fn compile_watched(
+        stages: &Value,
+        metrics: &StageMetrics,
+        problems: &mut Problems,
+        watch: Arc<dyn Watch>,
+    ) -> Self {
+        let mut compile = Compile { metrics, problems, watch: Some(watch) };
         Self { stages: compile.stages(stages), ..Self::default() }
     }
 }
@@ -67,6 +79,8 @@ pub fn begins_with_docker(stages: &Value) -> bool {
 pub(super) struct Compile<'a> {
     pub(super) metrics: &'a StageMetrics,
     pub(super) problems: &'a mut Problems,
+    /// Is told what every stage does.
+    watch: Option<Arc<dyn Watch>>,
 }
 
 impl Compile<'_> {
@@ -79,7 +93,10 @@ impl Compile<'_> {
         for stage in stages.items() {
             let mut entries = stage.entries();
             match (entries.next(), entries.next()) {
-                (Some((name, body)), None) => compiled.extend(self.stage(name, &body)),
+                (Some((name, body)), None) => {
+                    let stage = self.stage(name, &body);
+                    compiled.extend(stage.map(|stage| self.watched(name, &body, stage)));
+                }
                 (None, _) => {}
                 (Some(_), Some(_)) => {
                     self.problems.add(stage.path(), "a pipeline stage must contain only one key");
@@ -87,6 +104,18 @@ impl Compile<'_> {
             }
         }
         compiled
+    }
+
+    fn watched(&self, name: &str, body: &Value, stage: Stage) -> Stage {
+        match &self.watch {
+            None => stage,
+            Some(watch) => Stage::Hold(Box::new(Watched {
+                stage,
+                name: name.to_owned(),
+                path: body.path(),
+                watch: watch.clone(),
+            })),
+        }
     }
 
     fn stage(&mut self, name: &str, body: &Value) -> Option<Stage> {

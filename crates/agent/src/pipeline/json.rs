@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use service::config::Value;
 
 use super::compile::{Compile, given};
+use super::flat_json::{Flat, members};
 use super::json_path::{Expression, Step, follow, search};
 use super::{Edit, Stage, Verdict};
 use crate::entry::Entry;
@@ -160,8 +161,40 @@ impl Found {
         if !text.trim_ascii_start().starts_with('{') {
             return false;
         }
+        if self.read_flat(text, places) {
+            return true;
+        }
+        self.values.fill(Slot::Null);
+        self.texts.clear();
         let mut deserializer = serde_json::Deserializer::from_str(text);
         Object { found: self, places }.deserialize(&mut deserializer).is_ok() && deserializer.end().is_ok()
+    }
+}
+
+impl Found {
+    /// The same of an object that can be read at a glance; `false` says that it takes a parser.
+    fn read_flat(&mut self, text: &str, places: &[Place]) -> bool {
+        members(text, |key, value| {
+            let mut takers = places.iter().enumerate().filter(|(_, place)| place.root == key);
+            let at = match (takers.next(), takers.next()) {
+                (None, _) => return true,
+                (Some((at, place)), None) if place.steps.is_empty() => at,
+                (Some(_), _) => return false,
+            };
+            self.values[at] = match value {
+                Flat::Null => Slot::Null,
+                Flat::Bool(value) => Slot::Bool(value),
+                Flat::Text(text) => Slot::text(text, &mut self.texts),
+                // Whole numbers that a float holds exactly.
+                Flat::Number(digits) if digits.len() <= 15 => match digits.parse::<i64>() {
+                    Ok(0) if digits.starts_with('-') => return false,
+                    Ok(value) => Slot::Number(value as f64),
+                    Err(_) => return false,
+                },
+                Flat::Number(_) | Flat::Escaped => return false,
+            };
+            true
+        })
     }
 }
 

@@ -12,6 +12,7 @@ mod docker;
 mod drop;
 #[cfg(test)]
 mod examples;
+mod flat_json;
 mod fudge;
 mod json;
 mod json_path;
@@ -37,6 +38,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 mod timestamp;
+mod watch;
 mod windows_event;
 
 use std::time::Instant;
@@ -45,6 +47,7 @@ pub use compile::begins_with_docker;
 pub use custom::CustomMetrics;
 pub(crate) use docker::Record as DockerRecord;
 pub(crate) use timestamp::read_rfc3339;
+pub(crate) use watch::{Change, Field, Outcome, Seen, Watch};
 
 use crate::entry::Entry;
 use crate::extracted::Extracted;

@@ -135,9 +135,14 @@ fn read_utc(text: &[u8]) -> Option<Timestamp> {
     }
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    let sane = (1970..2200).contains(&year) && (1..=12).contains(&month) && (1..=28).contains(&day);
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let sane = (1970..2200).contains(&year) && (1..=12).contains(&month) && (1..=days).contains(&day);
     if !(sane && hour < 24 && minute < 60 && second < 60) {
-        // The last days of a month need a calendar.
         return None;
     }
     let nanos = match fraction {

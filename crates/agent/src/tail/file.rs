@@ -1,17 +1,17 @@
 //! One file that grows, is renamed, truncated, or removed.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::Timestamp;
 
+use super::content::{Content, Identified as _};
 use super::docker_json::Joiner;
 use crate::positions::{Identity, Positions};
 use crate::progress::{Progress, Ticket};
+use crate::source::Ranges;
 
 /// Which output of a container a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +41,14 @@ pub struct Line {
     pub stream: Option<Stream>,
     /// From Docker's record.
     pub time: Option<Timestamp>,
+    /// The bytes of the file that it was read from.
+    pub ranges: Ranges,
 }
 
 /// An open file and how far it was read.
 pub struct FileTail {
     path: PathBuf,
-    file: File,
+    file: Content,
     identity: Identity,
     progress: Arc<Progress>,
     /// Offset of the next byte to read.
@@ -58,18 +60,29 @@ pub struct FileTail {
     last_growth: Instant,
 }
 
+/// Longest record of a container: Docker cuts messages into pieces of 16 KiB, which escapes make six times as long.
+const MAX_RECORD: usize = 256 << 10;
+
 impl FileTail {
     /// Bytes read at a time.
     const CHUNK: usize = 256 << 10;
     /// After so long without growth an unfinished last line is taken as finished.
     const QUIET: Duration = Duration::from_secs(3);
 
-    /// Opens a file where it was left. `docker` says that it holds Docker's JSON records.
-    pub fn open(path: &Path, positions: &Positions, docker: bool, max_line: usize) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let (identity, progress) = positions.open_file(path, &file)?;
+    /// Goes on with an opened file where a job, given by its index, has left it. `docker` says that it holds Docker's JSON records.
+    /// Lines longer than `max_line` bytes are cut into several.
+    pub fn open(
+        path: &Path,
+        file: Content,
+        positions: &Positions,
+        docker: bool,
+        max_line: usize,
+        job: usize,
+    ) -> io::Result<Self> {
+        let (identity, progress) = positions.open_file(path, &file, job)?;
         let read = progress.acknowledged();
         let joiner = docker.then(|| Joiner::new(max_line));
+        let max_line = if docker { max_line.max(MAX_RECORD) } else { max_line };
         let (rest, last_growth) = (Vec::new(), Instant::now());
         Ok(Self {
             path: path.to_owned(),
@@ -99,14 +112,44 @@ impl FileTail {
         &self.progress
     }
 
+    /// What it is read from.
+    pub(super) fn content(&self) -> &Content {
+        &self.file
+    }
+
+    /// What it was when it was last looked at.
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether something that was read waits for its end.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.held_from() < self.read
+    }
+
+    /// Whether it was truncated, perhaps filled again since.
+    pub(super) fn was_truncated(&self) -> io::Result<bool> {
+        let size = self.file.size()?;
+        Ok(size < self.read || (size > self.read && !self.identity.is_of(&self.file)?))
+    }
+
+    /// Goes on in a copy of what it was: the file itself was truncated.
+    pub(super) fn go_on_in(&mut self, copy: Content, positions: &Positions) -> io::Result<()> {
+        self.identity = Identity::of(&copy)?;
+        positions.renew(&self.progress, self.identity, &self.progress);
+        self.file = copy;
+        Ok(())
+    }
+
     /// Offset of the next byte to read.
     pub fn offset(&self) -> u64 {
         self.read
     }
 
-    /// How long nothing was added.
+    /// How long nothing was added; no time where something waits to be read.
     pub fn idle(&self) -> Duration {
-        self.last_growth.elapsed()
+        let waits = !self.file.is_archive() && self.file.size().is_ok_and(|size| size > self.read);
+        if waits { Duration::ZERO } else { self.last_growth.elapsed() }
     }
 
     /// Reads the next chunk. Lines are appended to `out`; the ticket, if there are any, acknowledges them. `Ok(None)` says that
@@ -117,18 +160,20 @@ impl FileTail {
         last: bool,
         out: &mut Vec<Line>,
     ) -> io::Result<Option<Arc<Ticket>>> {
-        let size = self.file.metadata()?.len();
-        if size < self.read || (size > self.read && !self.identity.is_of(&self.file)?) {
+        if self.was_truncated()? {
             self.begin_anew(positions)?;
         }
-        if !self.identity.is_full() && size > self.read {
+        let waiting = self.file.size()?.saturating_sub(self.read);
+        if waiting == 0 && !self.is_unfinished() {
+            return Ok(None);
+        }
+        if !self.identity.is_full() && waiting > 0 {
             self.identity = Identity::of(&self.file)?;
             positions.renew(&self.progress, self.identity, &self.progress);
         }
         let before = self.held_from();
-        let start = self.read - self.rest.len() as u64;
-        let old = self.rest.len();
-        self.rest.resize(old + Self::CHUNK, 0);
+        let (start, old) = (self.read - self.rest.len() as u64, self.rest.len());
+        self.rest.resize(old + waiting.min(Self::CHUNK as u64) as usize, 0);
         let got = self.file.read_at(&mut self.rest[old..], self.read);
         self.rest.truncate(old + *got.as_ref().unwrap_or(&0));
         let got = got?;
@@ -137,9 +182,15 @@ impl FileTail {
             self.last_growth = Instant::now();
         }
         let flush = got == 0 && (last || self.idle() >= Self::QUIET);
+        let lines = out.len();
         self.split(start, flush, out);
-        let end = self.held_from();
-        Ok((end > before).then(|| self.progress.open(end)))
+        let (end, has_lines) = (self.held_from(), out.len() > lines);
+        if has_lines {
+            // Before the first of them is sent.
+            positions.bind(&self.progress);
+        }
+        // Lines may be handed on while the offset stays where an unfinished one begins.
+        Ok((has_lines || end > before).then(|| self.progress.open(end)))
     }
 
     /// Everything before this offset has been handed on.
@@ -150,37 +201,58 @@ impl FileTail {
 
     /// Cuts `rest`, which begins at offset `start`, into lines.
     fn split(&mut self, start: u64, flush: bool, out: &mut Vec<Line>) {
-        let rest = std::mem::take(&mut self.rest);
+        let mut rest = std::mem::take(&mut self.rest);
+        let text = self.file.text();
+        // Looked at once rather than line by line; what is not UTF-8 is mended where it stands.
+        let whole = memchr::memrchr(b'\n', &rest).map_or(0, |end| end + 1);
+        let utf8 = if text.is_utf8() { std::str::from_utf8(&rest[..whole]).ok() } else { None };
         let mut at = 0;
         loop {
-            let line_end = memchr::memchr(b'\n', &rest[at..]).map(|n| at + n);
+            let line_end = text.line_end(&rest[at..]).map(|n| at + n);
             let end = match line_end {
                 Some(end) => end,
-                None if rest.len() - at > self.max_line => at + self.max_line,
+                None if rest.len() - at > self.max_line => rest.len(),
                 None if flush && at < rest.len() => rest.len(),
                 None => break,
             };
-            let end = end.min(at + self.max_line);
-            let text = String::from_utf8_lossy(&rest[at..end]);
+            let is_cut = end - at > self.max_line;
+            let end = if is_cut { at + self.cut(&rest[at..]) } else { end };
+            let next = if line_end == Some(end) { end + text.line_end_bytes() } else { end };
+            let bytes = start + at as u64..start + next as u64;
+            let line = match utf8.and_then(|utf8| utf8.get(at..end)) {
+                Some(line) if bytes.start > 0 => line.into(),
+                _ => text.decode(&rest[at..end], bytes.start),
+            };
             match &mut self.joiner {
-                Some(joiner) => joiner.push(&text, start + at as u64, out),
-                None => out.push(Line { text: text.into_owned(), stream: None, time: None }),
+                Some(joiner) => joiner.push(&line, bytes, out),
+                None => {
+                    let ranges = Ranges::one(bytes.start, bytes.end);
+                    out.push(Line { text: line.into_owned(), stream: None, time: None, ranges });
+                }
             }
-            at = if rest.get(end) == Some(&b'\n') { end + 1 } else { end };
+            at = next;
         }
-        self.rest = rest[at..].to_vec();
+        // An unfinished line is short; the room for chunks is not kept for every file.
+        self.rest = rest.split_off(at);
         if let (true, Some(joiner)) = (flush, &mut self.joiner) {
             joiner.flush(out);
         }
     }
 
+    /// How much of a line that is too long makes the next piece: characters stay whole.
+    fn cut(&self, line: &[u8]) -> usize {
+        let text = self.file.text();
+        let max = text.whole(self.max_line);
+        let is_inside = |at: &usize| text.is_utf8() && line.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        // Where that never ends it is no UTF-8, and nothing is whole.
+        (max.saturating_sub(3).max(1)..=max).rev().find(|at| !is_inside(at)).unwrap_or(max)
+    }
+
     /// The file was truncated, or truncated and filled again: it is read from its beginning.
     fn begin_anew(&mut self, positions: &Positions) -> io::Result<()> {
         tracing::info!(path = %self.path.display(), "file was truncated: reading from its beginning");
-        let (old, new) = (self.progress.clone(), Progress::new(0));
         self.identity = Identity::of(&self.file)?;
-        positions.renew(&old, self.identity, &new);
-        self.progress = new;
+        self.progress = positions.anew(&self.progress, self.identity);
         self.read = 0;
         self.rest.clear();
         if self.joiner.is_some() {
@@ -191,9 +263,11 @@ impl FileTail {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "ranges are what is compared")]
 mod tests {
     use super::*;
     use crate::config::PositionsConfig;
+    use std::fs::File;
     use std::io::Write;
 
     struct Fixture {
@@ -220,7 +294,15 @@ mod tests {
         }
 
         fn open(&self) -> FileTail {
-            FileTail::open(&self.path(), &self.positions, false, 100).unwrap()
+            FileTail::open(
+                &self.path(),
+                Content::plain(&self.path()).unwrap(),
+                &self.positions,
+                false,
+                100,
+                0,
+            )
+            .unwrap()
         }
 
         /// Reads and acknowledges; the lines' texts.
@@ -268,5 +350,82 @@ mod tests {
         let mut tail = fixture.open();
         let lengths: Vec<_> = fixture.read(&mut tail, false).iter().map(String::len).collect();
         assert_eq!(lengths, [100, 100]);
+    }
+
+    /// Where lines come from, as a store would know them: id and bytes.
+    fn origins(tail: &mut FileTail, positions: &Positions) -> Vec<(u128, Vec<std::ops::Range<u64>>)> {
+        let mut out = Vec::new();
+        tail.read(positions, false, &mut out).unwrap();
+        let source = tail.progress().source().unwrap();
+        let origin = |line: Line| (source.id(), line.ranges.as_slice().to_vec());
+        if source.is_durable() { out.into_iter().map(origin).collect() } else { Vec::new() }
+    }
+
+    fn load(fixture: &Fixture) -> Positions {
+        let filename = fixture.folder.path().join("positions.yaml").to_string_lossy().into_owned();
+        let positions = Positions::load(&PositionsConfig { filename, ..PositionsConfig::default() }).unwrap();
+        positions.of_jobs(["a".to_owned(), "b".to_owned()])
+    }
+
+    fn open(fixture: &Fixture, positions: &Positions, job: usize) -> FileTail {
+        FileTail::open(&fixture.path(), Content::plain(&fixture.path()).unwrap(), positions, false, 100, job)
+            .unwrap()
+    }
+
+    #[test]
+    fn after_a_crash_the_same_bytes_come_from_the_same_source() {
+        let fixture = Fixture::new();
+        fixture.append("one\ntwo\n");
+        let positions = load(&fixture);
+        let before = origins(&mut open(&fixture, &positions, 0), &positions);
+        assert_eq!(before.iter().map(|(_, ranges)| ranges.clone()).collect::<Vec<_>>(), [[0..4], [4..8]]);
+        // Nothing was saved but what the first line needed.
+        fixture.append("three\n");
+        let positions = load(&fixture);
+        let mut tail = open(&fixture, &positions, 0);
+        let after = origins(&mut tail, &positions);
+        assert_eq!((&after[..2], after.len()), (&before[..], 3));
+        // What the file holds once it was truncated is another source's.
+        std::fs::write(fixture.path(), "new\n").unwrap();
+        let anew = origins(&mut tail, &positions);
+        assert!(anew.len() == 1 && anew[0].0 != before[0].0);
+        let positions = load(&fixture);
+        assert_eq!(origins(&mut open(&fixture, &positions, 0), &positions), anew);
+    }
+
+    #[test]
+    fn jobs_and_clients_have_places_of_their_own() {
+        let fixture = Fixture::new();
+        fixture.append("one\ntwo\n");
+        let first = load(&fixture).for_client("first");
+        let second = first.for_client("second");
+        let mut readers = [open(&fixture, &first, 0), open(&fixture, &first, 1), open(&fixture, &second, 0)];
+        let mut tickets = Vec::new();
+        for (tail, positions) in readers.iter_mut().zip([&first, &first, &second]) {
+            tickets.extend(tail.read(positions, false, &mut Vec::new()).unwrap());
+        }
+        // The other job's store, and the other client's, are away.
+        tickets[0].done(1);
+        first.save().unwrap();
+        let first = load(&fixture).for_client("first");
+        let second = first.for_client("second");
+        let at = |positions: &Positions, job| open(&fixture, positions, job).offset();
+        assert_eq!(at(&first, 0), 8);
+        assert_eq!(at(&first, 1), 0);
+        assert_eq!(at(&second, 0), 0);
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_lines_have_no_origin() {
+        let fixture = Fixture::new();
+        fixture.append("one\n");
+        let filename = fixture.path().join("positions.yaml").to_string_lossy().into_owned();
+        let config = PositionsConfig { filename, ignore_invalid_yaml: true, ..PositionsConfig::default() };
+        let positions = Positions::load(&config).unwrap();
+        let mut tail = open(&fixture, &positions, 0);
+        let mut out = Vec::new();
+        assert!(tail.read(&positions, false, &mut out).unwrap().is_some());
+        assert_eq!(out[0].text, "one");
+        assert!(!tail.progress().source().unwrap().is_durable());
     }
 }

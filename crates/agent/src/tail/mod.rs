@@ -1,8 +1,21 @@
-//! Reading files that grow: one thread looks at all of them in turn.
+//! Reading files that grow: one thread reads all of them in turn, woken by the system where it tells of changes.
 
+mod archive;
+mod content;
 mod docker_json;
+mod encoding;
 mod file;
+mod followed;
 mod poller;
+mod rotated;
+mod seek;
+#[cfg(test)]
+mod tests;
+mod watch;
 
+pub use archive::{DecompressionConfig, Format};
+pub use content::{Content, Identified};
+pub use encoding::Encoding;
 pub use file::{FileTail, Line, Stream};
-pub(crate) use poller::{Command, Poller, PollerOptions, StreamLabels};
+pub(crate) use followed::StreamLabels;
+pub(crate) use poller::{Command, Poller, PollerOptions, Reading};

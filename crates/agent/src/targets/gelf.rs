@@ -151,7 +151,6 @@ impl GelfTarget {
     }
 
     /// Where it listens, with the real port.
-    #[cfg(test)]
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

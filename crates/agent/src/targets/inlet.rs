@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Labels, Timestamp};
+use parking_lot::Mutex;
 use service::CancellationToken;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{TargetMetrics, stream_labels};
 use crate::dispatch::Dispatcher;
@@ -13,17 +14,53 @@ use crate::entry::{Entry, Tickets};
 use crate::progress::Ticket;
 use crate::relabel::{Relabel, TargetLabels, relabel};
 
-/// Makes the inlets of one job. Cheap to clone.
+/// Makes a pipeline of every job, with its queues.
+pub(crate) type MakeDispatcher = Arc<dyn Fn() -> Dispatcher + Send + Sync>;
+
+/// Where the messages of one job go.
 #[derive(Clone)]
-pub(crate) struct Inlets {
+pub(crate) struct Way {
     /// Index of the job.
     pub(crate) job: usize,
     /// The job's rules.
     pub(crate) rules: Arc<[Relabel]>,
     /// Makes a pipeline of the job, with its queues.
-    pub(crate) dispatcher: Arc<dyn Fn() -> Dispatcher + Send + Sync>,
+    pub(crate) dispatcher: MakeDispatcher,
+}
+
+/// Makes the inlets of one target. Cheap to clone.
+///
+/// A target outlives a reload that does not change it; its inlets then lead elsewhere ([`lead`](Self::lead)).
+#[derive(Clone)]
+pub(crate) struct Inlets {
+    shared: Arc<Shared>,
     /// What targets count.
     pub(crate) metrics: TargetMetrics,
+}
+
+struct Shared {
+    /// Counts the ways, so that those who wait for room see a new one.
+    turns: watch::Sender<u64>,
+    ways: Mutex<Ways>,
+}
+
+struct Ways {
+    way: Way,
+    /// The inlets that were made.
+    lanes: Vec<Arc<Mutex<Lane>>>,
+}
+
+/// One inlet's own pipeline: stages remember lines.
+struct Lane {
+    job: usize,
+    rules: Arc<[Relabel]>,
+    dispatcher: Dispatcher,
+}
+
+impl Lane {
+    fn new(way: &Way) -> Self {
+        Self { job: way.job, rules: way.rules.clone(), dispatcher: (way.dispatcher)() }
+    }
 }
 
 /// A message as a target has understood it.
@@ -39,22 +76,45 @@ pub(crate) struct Received {
 
 /// A job's pipeline, owned by one target.
 pub(crate) struct Inlet {
-    job: usize,
-    rules: Arc<[Relabel]>,
-    dispatcher: Dispatcher,
+    lane: Arc<Mutex<Lane>>,
+    shared: Arc<Shared>,
 }
 
 impl Inlets {
+    /// The inlets of a target.
+    pub(crate) fn new(way: Way, metrics: TargetMetrics) -> Self {
+        let ways = Mutex::new(Ways { way, lanes: Vec::new() });
+        Self { shared: Arc::new(Shared { turns: watch::Sender::new(0), ways }), metrics }
+    }
+
     /// A pipeline for a target of the job.
     pub(crate) fn open(&self) -> Inlet {
-        Inlet { job: self.job, rules: self.rules.clone(), dispatcher: (self.dispatcher)() }
+        let mut ways = self.shared.ways.lock();
+        let lane = Arc::new(Mutex::new(Lane::new(&ways.way)));
+        // Those that only we know are closed.
+        ways.lanes.retain(|lane| Arc::strong_count(lane) > 1);
+        ways.lanes.push(lane.clone());
+        Inlet { lane, shared: self.shared.clone() }
+    }
+
+    /// Leads all inlets elsewhere. What waits in the old pipelines goes into the old queues first; after this nothing does.
+    pub(crate) fn lead(&self, way: Way) {
+        let mut ways = self.shared.ways.lock();
+        for lane in &ways.lanes {
+            let mut lane = lane.lock();
+            lane.dispatcher.finish();
+            *lane = Lane::new(&way);
+        }
+        ways.way = way;
+        self.shared.turns.send_modify(|turn| *turn += 1);
     }
 }
 
 impl Inlet {
     /// The labels of a stream after relabelling; `None` if it is dropped.
     pub(crate) fn labels(&self, labels: TargetLabels) -> Option<Labels> {
-        relabel(&self.rules, labels).map(|labels| stream_labels(&labels))
+        let rules = self.lane.lock().rules.clone();
+        relabel(&rules, labels).map(|labels| stream_labels(&labels))
     }
 
     /// Takes a message; a rule may drop it.
@@ -68,32 +128,47 @@ impl Inlet {
     /// Takes an entry whose labels are final; the ticket tells when every client has it.
     pub(crate) fn enter(&mut self, mut entry: Entry, ticket: Option<&Arc<Ticket>>) {
         entry.tickets = ticket.map(Tickets::open).unwrap_or_default();
-        self.dispatcher.enter(self.job, entry);
+        let lane = &mut *self.lane.lock();
+        lane.dispatcher.enter(lane.job, entry);
     }
 
     /// Has what was handed on sent at once: somebody waits for its delivery.
     pub(crate) fn urge(&self) {
-        self.dispatcher.urge();
+        self.lane.lock().dispatcher.urge();
     }
 
     /// Hands on what has waited long enough in the pipeline.
     pub(crate) fn tick(&mut self) {
-        self.dispatcher.tick();
+        self.lane.lock().dispatcher.tick();
     }
 
     /// Hands on all that waits in the pipeline.
     pub(crate) fn finish(&mut self) {
-        self.dispatcher.finish();
+        self.lane.lock().dispatcher.finish();
     }
 
     /// Resolves when every queue has room, and no stage asks for a pause.
     pub(crate) fn room(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (room, pause) = (self.dispatcher.room(), self.dispatcher.pause(self.job));
+        let (lane, mut turns) = (self.lane.clone(), self.shared.turns.subscribe());
         async move {
-            if let Some(until) = pause {
-                tokio::time::sleep_until(until.into()).await;
+            loop {
+                turns.borrow_and_update();
+                let (room, pause) = {
+                    let lane = lane.lock();
+                    (lane.dispatcher.room(), lane.dispatcher.pause(lane.job))
+                };
+                let wait = async {
+                    if let Some(until) = pause {
+                        tokio::time::sleep_until(until.into()).await;
+                    }
+                    room.await;
+                };
+                tokio::select! {
+                    () = wait => return,
+                    // The room that was waited for is not where the message goes.
+                    Ok(()) = turns.changed() => {}
+                }
             }
-            room.await;
         }
     }
 

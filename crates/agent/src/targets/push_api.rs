@@ -81,7 +81,6 @@ impl PushTarget {
     }
 
     /// Where it listens, with the real port.
-    #[cfg(test)]
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.listener.address()
     }

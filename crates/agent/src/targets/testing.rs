@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use service::config::{Problems, Value};
 
-use super::{Inlets, TargetMetrics};
+use super::{Inlets, TargetMetrics, Way};
 use crate::client::Queue;
 use crate::dispatch::Dispatcher;
 use crate::entry::Entry;
@@ -25,14 +25,14 @@ impl Bench {
     pub(super) fn new(rules: serde_json::Value, bytes: usize) -> Self {
         let rules: Vec<RelabelConfig> = serde_json::from_value(rules).unwrap();
         let rules = rules.iter().map(|rule| Relabel::compile(rule).unwrap()).collect();
-        let queue = Arc::new(Queue::new(bytes));
+        let queue = Arc::new(Queue::of_single_entries(bytes));
         let (queues, metrics) = (vec![queue.clone()], TargetMetrics::default());
         let dispatcher = Arc::new(move || {
             let stages =
                 Pipeline::compile(&Value::default(), &StageMetrics::default(), &mut Problems::default());
             Dispatcher::new(vec![stages], queues.clone(), AgentMetrics::default())
         });
-        let inlets = Inlets { job: 0, rules, dispatcher, metrics: metrics.clone() };
+        let inlets = Inlets::new(Way { job: 0, rules, dispatcher }, metrics.clone());
         Self { inlets, queue, metrics }
     }
 

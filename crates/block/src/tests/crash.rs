@@ -1,4 +1,6 @@
-//! Crashes at any point of disk and bucket: every acknowledged row is there exactly once.
+//! Crashes at any point of disk and bucket: every acknowledged row is there exactly once, however often it was sent.
+//!
+//! Clients send again whatever they like, cut in other ways, two at once, before and after crashes, full disks and failing fsyncs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,6 +32,32 @@ struct Known {
     /// Sent without an answer, or with an error: there or not.
     uncertain: BTreeSet<(usize, i64)>,
     next: i64,
+    /// All keys of each tenant, in order.
+    sent: [Vec<i64>; 3],
+}
+
+impl Known {
+    /// Keys that nobody sent before.
+    fn new_keys(&mut self, dice: &mut Dice) -> (usize, Vec<i64>) {
+        let tenant = dice.below(3) as usize;
+        let keys: Vec<i64> = (0..1 + dice.below(5)).map(|k| self.next + k as i64).collect();
+        self.next += keys.len() as i64;
+        self.uncertain.extend(keys.iter().map(|k| (tenant, *k)));
+        self.sent[tenant].extend(&keys);
+        (tenant, keys)
+    }
+
+    /// Keys that were sent before, answered or not.
+    fn old_keys(&self, dice: &mut Dice) -> (usize, Vec<i64>) {
+        let tenant = dice.below(3) as usize;
+        let sent = &self.sent[tenant];
+        // Mostly recent ones.
+        let reach = if dice.below(3) == 0 { sent.len() as u64 } else { 8 };
+        let back = dice.below(reach) as usize;
+        let start = sent.len().saturating_sub(1 + back);
+        let end = sent.len().min(start + 1 + dice.below(8) as usize);
+        (tenant, sent[start..end].to_vec())
+    }
 }
 
 const TENANTS: [&str; 3] = ["a", "b", "c"];
@@ -40,19 +68,26 @@ async fn live(files: &SimFiles, bucket: &SimStore, dice: &mut Dice, known: &mut 
     let Ok((log, recovered)) = DiskIngestLog::open_on(Arc::new(files.clone()), "wal", log_options) else {
         return;
     };
-    let opened = Store::open(Kv, options(), bucket.blob(), log, recovered).await;
+    let opened = Store::open(Kv::once(), options(), bucket.blob(), log, recovered).await;
     let Ok((store, tasks)) = opened else { return };
     let running = tokio::spawn(tasks.run(CancellationToken::new()));
     for _ in 0..60 {
-        let batch: Vec<_> = (0..1 + dice.below(4))
-            .map(|_| {
-                let tenant = dice.below(3) as usize;
-                let keys: Vec<i64> = (0..1 + dice.below(5)).map(|k| known.next + k as i64).collect();
-                known.next += keys.len() as i64;
-                known.uncertain.extend(keys.iter().map(|k| (tenant, *k)));
-                (tenant, keys)
+        let mut batch: Vec<_> = (0..1 + dice.below(4))
+            .map(|_| match dice.below(3) {
+                0 => known.old_keys(dice),
+                _ => known.new_keys(dice),
             })
+            .filter(|(_, keys)| !keys.is_empty())
             .collect();
+        if dice.below(4) == 0 {
+            batch.extend(batch.first().cloned());
+        }
+        match dice.below(60) {
+            0 => files.set_space(Some(dice.below(200))),
+            1..10 => files.set_space(None),
+            10 if dice.below(4) == 0 => files.fail_syncs(1),
+            _ => {}
+        }
         let appends = batch.iter().map(|(t, keys)| {
             let store = &store;
             async move { append(store, &tenant(TENANTS[*t]), keys).await.is_ok() }
@@ -121,7 +156,7 @@ async fn lives(seed: u64) {
         let (log, recovered) =
             DiskIngestLog::open_on(Arc::new(files.clone()), "wal", LogOptions { segment_bytes: 300 })
                 .unwrap();
-        let (store, tasks) = Store::open(Kv, options(), bucket.blob(), log, recovered).await.unwrap();
+        let (store, tasks) = Store::open(Kv::once(), options(), bucket.blob(), log, recovered).await.unwrap();
         // What is there now is there for good.
         check(&store, &known, seed).await;
         let cancel = CancellationToken::new();
@@ -130,6 +165,15 @@ async fn lives(seed: u64) {
             store.flush().await.unwrap();
             merge_some(&store, &tenant(TENANTS[dice.below(3) as usize])).await;
         }
+        check(&store, &known, seed).await;
+        // Clients that heard nothing send all of it again, and all of it is there then.
+        for (n, name) in TENANTS.iter().enumerate() {
+            for keys in known.sent[n].chunks(7) {
+                append(&store, &tenant(name), keys).await.unwrap();
+                known.acknowledged.extend(keys.iter().map(|k| (n, *k)));
+            }
+        }
+        known.uncertain.clear();
         check(&store, &known, seed).await;
         cancel.cancel();
         running.await.unwrap();

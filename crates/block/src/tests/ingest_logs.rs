@@ -22,6 +22,7 @@ fn check<L: IngestLog>(mut open: impl FnMut() -> (L, Recovered)) {
     let all = |recovered: Recovered| recovered.map(Result::unwrap).collect::<Vec<_>>();
     let (mut log, recovered) = open();
     assert_eq!(all(recovered), []);
+    assert_eq!(log.take_checkpoint(), None);
     let writer = log.writer().clone();
     let first = records(&["one", "", "three"]);
     let range = log.append(&first).unwrap().into_inner();
@@ -36,13 +37,22 @@ fn check<L: IngestLog>(mut open: impl FnMut() -> (L, Recovered)) {
     let expected: Vec<_> = range.clone().zip(first).chain(later.clone().zip(second)).collect();
     assert_eq!(all(recovered), expected);
     assert!(log.next() >= later.end);
+    assert!(!log.can_trim(0));
+    log.checkpoint(b"one").unwrap();
+    log.checkpoint(b"two").unwrap();
+    assert_eq!(log.take_checkpoint(), None, "only what was found at open");
     log.trim(range.end).unwrap();
+    assert!(!log.can_trim(range.end));
     drop(log);
 
     let (mut log, recovered) = open();
     let kept = all(recovered);
     assert!(kept.ends_with(&expected[3..]), "trimmed too much: {kept:?}");
+    assert_eq!(log.take_checkpoint().as_deref(), Some(&b"two"[..]));
+    assert_eq!(log.take_checkpoint(), None);
+    assert!(log.can_trim(log.next()));
     log.trim(log.next()).unwrap();
+    assert!(!log.can_trim(log.next()));
     log.skip_to(1_000);
     let range = log.append(&records(&["last"])).unwrap().into_inner();
     assert!(range.start >= 1_000);

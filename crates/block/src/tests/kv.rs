@@ -1,5 +1,6 @@
 //! A signal for tests: rows are numbers with a text.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -14,10 +15,27 @@ use parking_lot::Mutex;
 
 use crate::*;
 
-pub(super) struct Kv;
+/// It can be told to store no key of a tenant twice.
+#[derive(Default)]
+pub(crate) struct Kv {
+    once: bool,
+    noted: Mutex<Noted>,
+}
 
 #[derive(Default)]
-pub(super) struct KvHead(Mutex<Vec<(i64, String)>>);
+struct Noted {
+    stored: BTreeSet<(TenantId, i64)>,
+    unsettled: Vec<(TenantId, i64)>,
+}
+
+impl Kv {
+    pub(crate) fn once() -> Self {
+        Self { once: true, ..Self::default() }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct KvHead(Mutex<Vec<(i64, String)>>);
 
 impl Signal for Kv {
     const NAME: &'static str = "kv";
@@ -32,6 +50,54 @@ impl Signal for Kv {
             Ok((key.parse().map_err(DecodeError::new)?, value.to_owned()))
         });
         rows.collect()
+    }
+
+    fn admit(&self, tenant: &TenantId, bytes: &mut Bytes, rows: &mut Self::Rows) {
+        if !self.once {
+            return;
+        }
+        let mut noted = self.noted.lock();
+        let before = rows.len();
+        rows.retain(|(key, _)| {
+            let new = noted.stored.insert((tenant.clone(), *key));
+            if new {
+                noted.unsettled.push((tenant.clone(), *key));
+            }
+            new
+        });
+        if rows.len() < before {
+            *bytes = body(rows);
+        }
+    }
+
+    fn settle(&self, stored: bool) {
+        let mut noted = self.noted.lock();
+        for key in std::mem::take(&mut noted.unsettled) {
+            if !stored {
+                noted.stored.remove(&key);
+            }
+        }
+    }
+
+    fn recall(&self, tenant: &TenantId, body: &Bytes) {
+        if let (true, Ok(rows)) = (self.once, self.decode(tenant, body)) {
+            self.noted.lock().stored.extend(rows.iter().map(|(key, _)| (tenant.clone(), *key)));
+        }
+    }
+
+    fn checkpoint(&self) -> Option<Bytes> {
+        let noted = self.noted.lock();
+        let text: String = noted.stored.iter().map(|(tenant, key)| format!("{tenant} {key}\n")).collect();
+        (!text.is_empty()).then(|| text.into())
+    }
+
+    fn restore(&self, checkpoint: &Bytes) -> Result<(), DecodeError> {
+        for line in std::str::from_utf8(checkpoint).map_err(DecodeError::new)?.lines() {
+            let (tenant, key) = line.split_once(' ').ok_or_else(|| DecodeError::new("no space"))?;
+            let tenant = TenantId::parse(tenant).map_err(DecodeError::new)?;
+            self.noted.lock().stored.insert((tenant, key.parse().map_err(DecodeError::new)?));
+        }
+        Ok(())
     }
 
     fn new_head(&self, _: &TenantId) -> KvHead {
@@ -127,11 +193,11 @@ pub(super) fn sealed(rows: Vec<(i64, String)>, parquet: ColumnSettings) -> Seale
     SealedBlock { schema, batches: BlockEnd { index, summary }.after(batches), parquet }
 }
 
-pub(super) fn body(rows: &[(i64, String)]) -> Bytes {
+pub(crate) fn body(rows: &[(i64, String)]) -> Bytes {
     rows.iter().map(|(key, value)| format!("{key} {value}\n")).collect::<String>().into()
 }
 
-pub(super) fn tenant(name: &str) -> TenantId {
+pub(crate) fn tenant(name: &str) -> TenantId {
     TenantId::parse(name).unwrap()
 }
 

@@ -3,6 +3,6 @@
 mod compact;
 mod crash;
 mod ingest_logs;
-mod kv;
+pub(crate) mod kv;
 mod parquet;
 mod stores;

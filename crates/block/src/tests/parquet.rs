@@ -42,7 +42,8 @@ fn settings() -> ColumnSettings {
 async fn open(blob: &Blob, settings: ColumnSettings) -> OpenBlock<Kv> {
     let a = tenant("a");
     let meta = write_block(blob, "kv", &a, sealed(rows(), settings), 0).await.unwrap();
-    let shared = Arc::new(Shared::new(Kv, StoreOptions::default(), blob.clone(), WriterId::random()));
+    let shared =
+        Arc::new(Shared::new(Kv::default(), StoreOptions::default(), blob.clone(), WriterId::random()));
     OpenBlock::open(shared, &a, &meta).await.unwrap()
 }
 
@@ -123,7 +124,8 @@ async fn large_blocks_are_uploaded_in_parts() {
     let meta =
         write_block(&blob, "kv", &a, sealed(noise.clone(), ColumnSettings::default()), 0).await.unwrap();
     assert!(meta.size > 2 * (8 << 20), "{}", meta.size);
-    let shared = Arc::new(Shared::new(Kv, StoreOptions::default(), blob.clone(), WriterId::random()));
+    let shared =
+        Arc::new(Shared::new(Kv::default(), StoreOptions::default(), blob.clone(), WriterId::random()));
     let block: OpenBlock<Kv> = OpenBlock::open(shared, &a, &meta).await.unwrap();
     let batches = block.read(&["value"], &block.all_rows()).await.unwrap();
     let found: Vec<_> = batches
@@ -149,7 +151,8 @@ async fn rows_that_fail_make_no_block() {
 async fn damaged_blocks_are_errors() {
     let (a, blob) = (tenant("a"), Blob::memory());
     let meta = write_block(&blob, "kv", &a, sealed(rows(), settings()), 0).await.unwrap();
-    let shared = Arc::new(Shared::new(Kv, StoreOptions::default(), blob.clone(), WriterId::random()));
+    let shared =
+        Arc::new(Shared::new(Kv::default(), StoreOptions::default(), blob.clone(), WriterId::random()));
     let layout = crate::layout::Layout::new("kv", &a);
     let good = blob.get(&layout.data(meta.id)).await.unwrap().unwrap();
     let open = || OpenBlock::open(Arc::clone(&shared), &a, &meta);

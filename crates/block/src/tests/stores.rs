@@ -34,7 +34,7 @@ impl Running {
 
 pub(super) async fn start(dir: &Path, blob: Blob, options: StoreOptions) -> Running {
     let (log, recovered) = DiskIngestLog::open(dir.join("wal"), LogOptions { segment_bytes: 4096 }).unwrap();
-    run(Store::open(Kv, options, blob, log, recovered).await.unwrap())
+    run(Store::open(Kv::default(), options, blob, log, recovered).await.unwrap())
 }
 
 fn run((store, tasks): (Arc<Store<Kv>>, StoreTasks<Kv>)) -> Running {
@@ -236,7 +236,8 @@ async fn a_poisoned_log_refuses_and_comes_back() {
     };
     let (log, recovered) = open(&files);
     let blob = Blob::memory();
-    let running = run(Store::open(Kv, StoreOptions::default(), blob.clone(), log, recovered).await.unwrap());
+    let running =
+        run(Store::open(Kv::default(), StoreOptions::default(), blob.clone(), log, recovered).await.unwrap());
     append(&running.store, &a, &[1]).await.unwrap();
     files.fail_syncs(1);
     for n in 0..3 {
@@ -247,7 +248,8 @@ async fn a_poisoned_log_refuses_and_comes_back() {
     assert_eq!(running.store.stats().commit_failures, 3);
     running.stop().await;
     let (log, recovered) = open(&files.restart(1));
-    let running = run(Store::open(Kv, StoreOptions::default(), blob, log, recovered).await.unwrap());
+    let running =
+        run(Store::open(Kv::default(), StoreOptions::default(), blob, log, recovered).await.unwrap());
     append(&running.store, &a, &[2]).await.unwrap();
     let seen = keys(&running.store, &a).await;
     assert!(seen.starts_with(&[1, 2]), "{seen:?}");

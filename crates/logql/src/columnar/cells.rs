@@ -33,3 +33,14 @@ pub(crate) fn is_read(lines: &ShreddedLines, shape: &Shape) -> bool {
         Source::Rest(_) => lines.rest.is_some(),
     })
 }
+
+/// Whether the length of lines of the shape is known from the values that have been read, and from those that have all one length.
+pub(crate) fn is_measured(lines: &ShreddedLines, shape: &Shape) -> bool {
+    shape.gaps.iter().all(|gap| match gap.source {
+        Source::Field(field) => {
+            lines.fields.get(field.0 as usize).is_some_and(Option::is_some)
+                || lines.table.constant_len(*gap).is_some()
+        }
+        Source::Rest(_) => lines.rest.is_some(),
+    })
+}

@@ -85,16 +85,21 @@ impl Program {
         let Lines::Shredded(lines) = &view.batch.lines else { return Ok(rows.to_vec()) };
         let context = self.context(view, names);
         let plans = Plans::fit(&mut state.plans, &lines.table, &context);
-        let mut by_class: Vec<Vec<u32>> = Vec::new();
-        let (mut last, mut class) = (u32::MAX, 0);
-        for row in rows {
-            let at = *row as usize;
-            if lines.shapes.is_null(at) {
-                (last, class) = (u32::MAX, 0);
-            } else if lines.shapes.value(at) != last {
-                last = lines.shapes.value(at);
-                class = self.class(stages, plans, last as usize, names);
+        let mut class_of = |row: u32| {
+            let row = row as usize;
+            if lines.shapes.is_null(row) {
+                return 0;
             }
+            let shape = lines.shapes.value(row) as usize;
+            plans.known_class(shape).unwrap_or_else(|| self.class(stages, plans, shape, names))
+        };
+        // Mostly all rows are of one class.
+        let first = rows.first().map_or(0, |row| class_of(*row));
+        let same = rows.iter().take_while(|row| class_of(**row) == first).count();
+        let mut by_class: Vec<Vec<u32>> = vec![Vec::new(); first];
+        by_class.push(rows[..same].to_vec());
+        for row in &rows[same..] {
+            let class = class_of(*row);
             if by_class.len() <= class {
                 by_class.resize_with(class + 1, Vec::new);
             }

@@ -5,18 +5,21 @@
 
 mod cells;
 mod decide;
+mod language;
 mod measure;
 mod occurs;
 mod pattern;
 mod program;
 mod sample;
 mod search;
+mod walk;
 
-pub(crate) use cells::is_read;
+pub(crate) use cells::is_measured;
 pub(crate) use decide::{Known, Label, Memory, ProgramState};
 pub(crate) use occurs::{Wants, columns};
 pub(crate) use program::Program;
 pub(crate) use search::{SearchState, contains, retain_containing, test_line};
+pub(crate) use walk::{WalkState, walk, walk_columns};
 
 /// What is known of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,12 @@
 //! searched), or across a border. Across a border the text is cut into what the literal has and what a value must begin with, end
 //! with or be; if it reaches over more than one value, the line is put together to make sure.
 
-use shred::{Columns, Kind, Shape, Source, Syntax, Table};
+use std::borrow::Cow;
+
+use memchr::memmem;
+use shred::{Columns, Field, Holds, Kind, Shape, Source, Table, Texts};
+
+use super::language::Rules;
 
 /// How the value of a gap must relate to a piece of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,47 +43,45 @@ pub(crate) enum Occurs {
     Perhaps,
 }
 
-/// Whether a value of this kind can hold `text` in this way; `None` is a rest value.
-pub(crate) fn can_hold(kind: Option<Kind>, how: How, text: &str) -> bool {
-    match kind {
-        Some(Kind::Integer) => text.bytes().all(|b| b.is_ascii_digit() || b == b'-'),
-        Some(Kind::Decimal { .. }) => text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.')),
-        Some(Kind::Hex { bytes }) => {
-            let fits = if how == How::Is {
-                text.len() == 2 * bytes as usize
-            } else {
-                text.len() <= 2 * bytes as usize
-            };
-            fits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+/// Whether a value of this field can hold `text` in this way; `None` is a rest value.
+fn can_hold(field: Option<&Field>, how: How, text: &str) -> bool {
+    let Some(field) = field else { return true };
+    let longer = |longest: usize| if how == How::Is { text.len() != longest } else { text.len() > longest };
+    match (&field.holds, field.kind) {
+        (holds, kind @ (Kind::Integer | Kind::Decimal { .. })) => {
+            let minus = !matches!(holds, Holds::Numbers { least: 0.., .. });
+            text.bytes().all(|b| match b {
+                b'-' => minus,
+                b'.' => kind != Kind::Integer,
+                b => b.is_ascii_digit(),
+            })
         }
-        Some(Kind::Dictionary | Kind::Text) | None => true,
+        (_, Kind::Hex { bytes }) => {
+            !longer(2 * usize::from(bytes)) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        }
+        (Holds::Texts(Texts { all: Some(all), .. }), _) => all.iter().any(|value| how.holds(value, text)),
+        (Holds::Texts(texts), _) => {
+            text.len() <= texts.longest as usize
+                && (how != How::Is || text.len() >= texts.shortest as usize)
+                && text.bytes().all(|b| texts.bytes.contains(b))
+        }
+        (_, Kind::Dictionary | Kind::Text) => true,
     }
 }
 
-/// What the syntax of a line keeps out of the value of a gap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rules {
-    /// A quote only behind a backslash.
-    Quoted,
-    /// No white space, `=` or quote.
-    Bare,
-    /// Letters, digits, `_`, `.`, `-`, and what is not ASCII.
-    Word,
-    Anything,
+impl How {
+    /// Whether a value relates to the text in this way.
+    pub(super) fn holds(self, value: &str, text: &str) -> bool {
+        match self {
+            Self::Begins => value.starts_with(text),
+            Self::Ends => value.ends_with(text),
+            Self::Is => value == text,
+            Self::Contains => value.contains(text),
+        }
+    }
 }
 
 impl Rules {
-    fn of(shape: &Shape, gap: usize) -> Self {
-        let literal = |at: usize| shape.literals.get(at).map_or("", |literal| literal);
-        let quoted = literal(gap).ends_with('"') && literal(gap + 1).starts_with('"');
-        match shape.syntax {
-            Syntax::Json | Syntax::Logfmt if quoted => Self::Quoted,
-            Syntax::Json => Self::Anything,
-            Syntax::Logfmt => Self::Bare,
-            Syntax::Text => Self::Word,
-        }
-    }
-
     fn allow(self, how: How, text: &str) -> bool {
         let bytes = text.as_bytes();
         match self {
@@ -103,7 +106,7 @@ impl Rules {
 pub(crate) fn holders(table: &Table, needle: &str) -> Vec<bool> {
     let mut holders = vec![false; table.fields.len()];
     let fits: Vec<bool> =
-        table.fields.iter().map(|field| can_hold(Some(field.kind), How::Contains, needle)).collect();
+        table.fields.iter().map(|field| can_hold(Some(field), How::Contains, needle)).collect();
     for shape in &table.shapes {
         for (at, gap) in shape.gaps.iter().enumerate() {
             let Source::Field(field) = gap.source else { continue };
@@ -116,28 +119,50 @@ pub(crate) fn holders(table: &Table, needle: &str) -> Vec<bool> {
     holders
 }
 
-/// Where `needle`, which is not empty, occurs in lines of the shape.
-pub(crate) fn occurs(table: &Table, shape: &Shape, needle: &str) -> Occurs {
-    if shape.literals.iter().any(|literal| literal.contains(needle)) {
+/// Whether a value of the shape that is kept among the rest can hold `needle`.
+pub(super) fn rest_holds(shape: &Shape, needle: &str) -> bool {
+    let rest = shape.gaps.iter().enumerate().filter(|(_, gap)| matches!(gap.source, Source::Rest(_)));
+    rest.into_iter().any(|(at, _)| Rules::of(shape, at).allow(How::Contains, needle))
+}
+
+/// Where the text, which is not empty, occurs in lines of the shape.
+pub(crate) fn occurs(table: &Table, shape: &Shape, finder: &memmem::Finder<'_>) -> Occurs {
+    let bytes = finder.needle();
+    // Values that are the same in all lines are as good as literals.
+    let mut literals: Vec<Cow<'_, str>> = Vec::with_capacity(shape.literals.len());
+    let mut gaps: Vec<usize> = Vec::with_capacity(shape.gaps.len());
+    let mut joins = false;
+    for (at, literal) in shape.literals.iter().enumerate() {
+        match literals.last_mut().filter(|_| joins) {
+            Some(last) => last.to_mut().push_str(literal),
+            None => literals.push(Cow::Borrowed(literal)),
+        }
+        let Some(gap) = shape.gaps.get(at) else { continue };
+        let constant = table.constant(*gap);
+        joins = constant.is_some();
+        match (constant, literals.last_mut()) {
+            (Some(text), Some(last)) => last.to_mut().push_str(&text),
+            _ => gaps.push(at),
+        }
+    }
+    if literals
+        .iter()
+        .any(|literal| literal.len() >= bytes.len() && finder.find(literal.as_bytes()).is_some())
+    {
         return Occurs::Always;
     }
-    let bytes = needle.as_bytes();
-    let literal = |at: usize| shape.literals.get(at).map_or(&b""[..], |l| l.as_bytes());
-    let kind = |gap: usize| match shape.gaps[gap].source {
-        Source::Field(field) => table.fields.get(field.0 as usize).map(|f| f.kind),
-        Source::Rest(_) => None,
-    };
+    let literal = |at: usize| literals.get(at).map_or(&b""[..], |l| l.as_bytes());
     let mut conditions: Vec<Condition> = Vec::new();
     let mut add = |gap: usize, how: How, text: &[u8], verify: bool| {
         // A piece that is cut within a character can be no part of a value.
         let Ok(text) = std::str::from_utf8(text) else { return };
-        if can_hold(kind(gap), how, text) && Rules::of(shape, gap).allow(how, text) {
+        if can_hold(table.field_of(shape.gaps[gap]), how, text) && Rules::of(shape, gap).allow(how, text) {
             conditions.push(Condition { gap, how, text: text.to_owned(), verify });
         }
     };
-    for gap in 0..shape.gaps.len() {
-        let (before, after) = (literal(gap), literal(gap + 1));
-        let last = gap + 1 == shape.gaps.len();
+    for (at, gap) in gaps.iter().copied().enumerate() {
+        let (before, after) = (literal(at), literal(at + 1));
+        let last = at + 1 == gaps.len();
         if after.is_empty() && !last && bytes.len() > 1 {
             return Occurs::Perhaps;
         }
@@ -147,12 +172,14 @@ pub(crate) fn occurs(table: &Table, shape: &Shape, needle: &str) -> Occurs {
             false => (!last && rest.starts_with(after)).then_some(true),
         };
         // Numbers are written differently by different shapes, so they are not searched as columns.
-        if matches!(kind(gap), Some(Kind::Integer | Kind::Decimal { .. })) {
+        let kind = table.field_of(shape.gaps[gap]).map(|field| field.kind);
+        if matches!(kind, Some(Kind::Integer | Kind::Decimal { .. })) {
             add(gap, How::Contains, bytes, false);
         }
         for cut in 1..bytes.len() {
             let (head, tail) = bytes.split_at(cut);
-            if before.ends_with(head) {
+            // The first look at one byte each is what most cuts end with.
+            if before.last() == head.last() && before.ends_with(head) {
                 add(gap, How::Begins, tail, false);
                 for end in 0..tail.len() {
                     if let Some(verify) = continues(&tail[end..]) {
@@ -160,7 +187,9 @@ pub(crate) fn occurs(table: &Table, shape: &Shape, needle: &str) -> Occurs {
                     }
                 }
             }
-            if let Some(verify) = continues(tail) {
+            if after.first() == tail.first()
+                && let Some(verify) = continues(tail)
+            {
                 add(gap, How::Ends, head, verify);
             }
         }
@@ -168,14 +197,19 @@ pub(crate) fn occurs(table: &Table, shape: &Shape, needle: &str) -> Occurs {
     if conditions.is_empty() { Occurs::Never } else { Occurs::If(conditions) }
 }
 
-/// Adds the columns that are looked at to find `needle`, up to putting lines together.
-pub(crate) fn columns(table: &Table, needle: &str, wanted: &mut Wants) {
+/// Adds the columns that are looked at to find the text, up to putting lines together.
+pub(crate) fn columns(table: &Table, finder: &memmem::Finder<'_>, wanted: &mut Wants) {
+    let needle = std::str::from_utf8(finder.needle()).unwrap_or_default();
+    if needle.is_empty() {
+        return;
+    }
     for ((field, holds), wanted) in table.fields.iter().zip(holders(table, needle)).zip(&mut wanted.fields) {
         *wanted |= holds && !matches!(field.kind, Kind::Integer | Kind::Decimal { .. });
     }
-    (wanted.rest, wanted.raw) = (true, true);
+    wanted.raw = true;
     for shape in &table.shapes {
-        if let Occurs::If(conditions) = occurs(table, shape, needle) {
+        wanted.rest |= rest_holds(shape, needle);
+        if let Occurs::If(conditions) = occurs(table, shape, finder) {
             conditions.iter().for_each(|condition| wanted.add(shape.gaps[condition.gap].source));
         }
     }
@@ -217,7 +251,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use shred::{Form, Gap};
+    use shred::{ByteSet, FieldId, Form, Gap, Syntax};
 
     #[test]
     fn borders_and_rules() {
@@ -225,7 +259,8 @@ mod tests {
             let literals: Vec<Arc<str>> = text.split('@').map(Arc::from).collect();
             let gap = |i| Gap { source: Source::Rest(i), form: Form::Plain };
             let gaps = (0..literals.len() as u32 - 1).map(gap).collect();
-            let shown = match occurs(&Table::default(), &Shape { syntax, literals, gaps }, needle) {
+            let finder = memmem::Finder::new(needle);
+            let shown = match occurs(&Table::default(), &Shape { syntax, literals, gaps }, &finder) {
                 Occurs::If(conditions) => {
                     let show = |c: &Condition| {
                         format!("{} {:?} {}{}", c.gap, c.how, c.text, if c.verify { " ?" } else { "" })
@@ -249,5 +284,39 @@ mod tests {
         check(Syntax::Logfmt, "a=@ b=@", "x y", "Never");
         check(Syntax::Text, "took @ ms at @", "k 12 ms", "0 Is 12");
         check(Syntax::Text, "@@", "ab", "Perhaps");
+    }
+
+    #[test]
+    fn what_fields_hold_matters() {
+        let texts = |all: &[&str]| {
+            let mut bytes = ByteSet::default();
+            all.iter().flat_map(|text| text.bytes()).for_each(|byte| bytes.insert(byte));
+            let lengths = all.iter().map(|text| text.len() as u32);
+            let (shortest, longest) = (lengths.clone().min().unwrap(), lengths.max().unwrap());
+            (bytes, shortest, longest)
+        };
+        let field = |all: &[&str], listed: bool| {
+            let (bytes, shortest, longest) = texts(all);
+            let all = listed.then(|| all.iter().map(|text| Arc::from(*text)).collect());
+            let holds = Holds::Texts(Texts { bytes, shortest, longest, all });
+            Field { holds, ..Field::new("f", Kind::Dictionary) }
+        };
+        let check = |field: Field, needle: &str, want: bool| {
+            let gaps = vec![Gap { source: Source::Field(FieldId(0)), form: Form::Plain }];
+            let shape =
+                Shape { syntax: Syntax::Json, literals: vec!["{\"m\":\"".into(), "\"}".into()], gaps };
+            let table = Table { shapes: vec![shape], fields: vec![field] };
+            assert_eq!(holders(&table, needle), [want], "{needle}");
+            occurs(&table, &table.shapes[0], &memmem::Finder::new(needle))
+        };
+        let few = || field(&["connection refused", "ok"], true);
+        check(few(), "refused", true);
+        check(few(), "connection ok", false);
+        check(field(&["connection refused", "ok"], false), "connection ok", true);
+        check(field(&["connection refused", "ok"], false), "connections", true);
+        check(field(&["connection refused", "ok"], false), "x", false);
+        check(field(&["conn", "ok"], false), "connection", false);
+        assert_eq!(check(few(), "\"m\":\"oh", false), Occurs::Never);
+        assert_eq!(check(field(&["ok"], true), "\":\"ok\"}", false), Occurs::Always);
     }
 }

@@ -9,12 +9,13 @@ use arrow_array::Array as _;
 use arrow_array::cast::AsArray as _;
 use shred::{Gap, Shape, Table};
 
+use super::decide::read;
 use super::occurs::Wants;
 use super::pattern::Tokens;
 use super::sample::{Member, Origin, Pair, Sample};
 use crate::names::{NameId, Names, PRESERVE_ERROR};
 use crate::row::{BatchView, Wanted};
-use crate::stages::Stage;
+use crate::stages::{LabelFilter, Stage, Verdict};
 
 /// What the text of a gap means to the label made of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -241,7 +242,9 @@ impl Program {
             Some(_) => {}
         }
         let class = match plans.table.shapes.get(shape) {
-            Some(of) => self.plan(stages, of, &plans.taken, names).map_or(Class::Odd, Class::Known),
+            Some(of) => {
+                self.plan(stages, &plans.table, of, &plans.taken, names).map_or(Class::Odd, Class::Known)
+            }
             None => Class::Odd,
         };
         let at = plans.classes.iter().position(|c| *c == class).unwrap_or_else(|| {
@@ -254,6 +257,27 @@ impl Program {
 
     /// What the stages do to lines of the shape; `None` if that depends on values.
     fn plan(
+        &self,
+        stages: &[Stage],
+        table: &Table,
+        shape: &Shape,
+        taken: &[Taken],
+        names: &mut Names,
+    ) -> Option<Vec<(Vec<Origins>, bool)>> {
+        let mut states = self.origins(stages, shape, taken, names)?;
+        // Values that are the same in all lines need not be read.
+        for origin in states.iter_mut().flat_map(|(labels, _)| labels) {
+            if let Origins::Gap(gap, reading) = origin
+                && let Some(text) = table.constant(*gap)
+                && let Some(text) = read(*reading, &text, &mut String::new())
+            {
+                *origin = Origins::Text(text.into());
+            }
+        }
+        Some(states)
+    }
+
+    fn origins(
         &self,
         stages: &[Stage],
         shape: &Shape,
@@ -393,17 +417,63 @@ impl Program {
         Some(())
     }
 
-    /// Adds the columns that hold labels of lines of any shape.
-    pub(crate) fn columns(&self, stages: &[Stage], table: &Table, names: &mut Names, wants: &mut Wants) {
+    /// Adds the columns that hold labels of lines of any shape, and of lines that can pass those that tell their length if they are
+    /// to be `measured`.
+    pub(crate) fn columns(
+        &self,
+        stages: &[Stage],
+        measured: bool,
+        table: &Table,
+        names: &mut Names,
+        wants: &mut Wants,
+    ) {
         // Whether a name is taken changes which label a value becomes, but not that it is looked at.
         for shape in &table.shapes {
             for taken in [Taken::No, Taken::Yes] {
-                let plan = self.plan(stages, shape, &vec![taken; self.found.len()], names);
+                let plan = self.plan(stages, table, shape, &vec![taken; self.found.len()], names);
                 for origin in plan.iter().flatten().flat_map(|(labels, _)| labels) {
                     if let Origins::Gap(gap, _) = origin {
                         wants.add(gap.source);
                     }
                 }
+                if measured && plan.is_some_and(|states| self.can_pass(stages, &states)) {
+                    let gaps = shape.gaps.iter().filter(|gap| table.constant_len(**gap).is_none());
+                    gaps.for_each(|gap| wants.add(gap.source));
+                }
+            }
+        }
+    }
+
+    /// Whether lines of the shape can pass, if no label comes from elsewhere. Reading too little is not wrong, only slower.
+    fn can_pass(&self, stages: &[Stage], states: &[(Vec<Origins>, bool)]) -> bool {
+        let mut parsers = 0;
+        let mut passes = !states.last().is_some_and(|(_, failed)| *failed);
+        for stage in &stages[..self.length] {
+            match stage {
+                Stage::LabelFilter(filter) => {
+                    let label = |id: NameId| {
+                        let at = self.names.iter().position(|name| *name == id);
+                        at.and_then(|at| states.get(parsers)?.0.get(at))
+                    };
+                    passes &= can_hold(filter, &label);
+                }
+                _ => parsers += 1,
+            }
+        }
+        passes
+    }
+}
+
+/// Whether a filter can let labels pass of which some are known.
+fn can_hold<'o>(filter: &LabelFilter, label: &impl Fn(NameId) -> Option<&'o Origins>) -> bool {
+    match filter {
+        LabelFilter::And(a, b) => can_hold(a, label) && can_hold(b, label),
+        LabelFilter::Or(a, b) => can_hold(a, label) || can_hold(b, label),
+        LabelFilter::Match(name, _) | LabelFilter::Compare(name, ..) | LabelFilter::Ip { name, .. } => {
+            match label(*name) {
+                Some(Origins::Text(text)) => filter.test(Some(text)) != Verdict::Drop,
+                Some(Origins::Ambient) => filter.test(None) != Verdict::Drop,
+                Some(Origins::Gap(..)) | None => true,
             }
         }
     }
@@ -440,6 +510,12 @@ fn chosen(sample: &Sample<'_>, members: &[Member], path: &[&str]) -> Option<Orig
 const MAX_PLANS: usize = 16;
 
 impl Plans {
+    /// The class of a shape, if it was asked for before.
+    #[inline]
+    pub(super) fn known_class(&self, shape: usize) -> Option<usize> {
+        self.of_shape.get(shape).filter(|class| **class != NONE).map(|class| *class as usize)
+    }
+
     /// The plans made so far that fit the batch, or none yet.
     pub(super) fn fit<'p>(
         plans: &'p mut Vec<Plans>,

@@ -11,7 +11,7 @@ use shred::{FieldId, Form, Gap, ShreddedLines, Source, Table, Values};
 use super::Tri;
 use super::cells::{gap_text, is_read};
 use super::decide::known_field;
-use super::occurs::{Condition, How, Occurs, holders, occurs};
+use super::occurs::{Condition, Occurs, holders, occurs, rest_holds};
 
 /// What a search has found out that other batches can use.
 #[derive(Debug, Clone, Default)]
@@ -27,10 +27,15 @@ pub(crate) struct SearchState {
 }
 
 impl SearchState {
-    fn occurs(&mut self, lines: &ShreddedLines, shape: usize, needle: &str) -> Option<&Occurs> {
+    fn occurs(
+        &mut self,
+        lines: &ShreddedLines,
+        shape: usize,
+        finder: &memmem::Finder<'_>,
+    ) -> Option<&Occurs> {
         let found = self.shapes.get_mut(shape)?;
         let shape = lines.table.shapes.get(shape)?;
-        Some(found.get_or_insert_with(|| Arc::new(occurs(&lines.table, shape, needle))))
+        Some(found.get_or_insert_with(|| Arc::new(occurs(&lines.table, shape, finder))))
     }
 }
 
@@ -109,58 +114,93 @@ pub(crate) fn contains(
     if let Some(raw) = &lines.raw {
         each_hit(finder, raw, base, last as usize + 1, |row| marks[row - base] = Tri::Pass);
     }
-    // Shapes with a value that can hold the text and was not read.
-    let mut blind: Vec<Option<bool>> = vec![None; lines.table.shapes.len()];
+    // Shapes with a value that can hold the text and was not read are blind.
     let holders = state.holders.clone();
     let unread = |gap: &Gap| match gap.source {
         Source::Field(field) => {
             holders.get(field.0 as usize) == Some(&true)
                 && lines.fields.get(field.0 as usize).is_none_or(Option::is_none)
         }
-        Source::Rest(_) => lines.rest.is_none(),
+        Source::Rest(_) => false,
     };
-    let mut text = String::new();
-    rows.iter()
-        .map(|row| {
-            let mark = marks[*row as usize - base];
-            if mark == Tri::Pass {
-                return mark;
+    let mut verdicts: Vec<Option<Verdict>> = vec![None; lines.table.shapes.len()];
+    let verdict = |shape: usize, state: &mut SearchState| {
+        let of = lines.table.shapes.get(shape)?;
+        Some(match state.occurs(lines, shape, finder) {
+            Some(Occurs::Always) => Verdict::Sure(Tri::Pass),
+            _ if of.gaps.iter().any(unread) || lines.rest.is_none() && rest_holds(of, needle) => {
+                Verdict::Sure(Tri::Odd)
             }
-            if lines.shapes.is_null(*row as usize) {
-                return if lines.raw.is_some() { mark } else { Tri::Odd };
-            }
-            let shape = lines.shapes.value(*row as usize) as usize;
-            let Some(blind) = blind.get_mut(shape) else { return Tri::Drop };
-            let blind = *blind.get_or_insert_with(|| lines.table.shapes[shape].gaps.iter().any(unread));
-            let verify = match state.occurs(lines, shape, needle) {
-                Some(Occurs::Always) => return Tri::Pass,
-                _ if blind => return Tri::Odd,
-                None | Some(Occurs::Never) => return Tri::Drop,
-                Some(Occurs::Perhaps) => true,
-                Some(Occurs::If(conditions)) => {
-                    let mut verify = false;
-                    for condition in conditions {
-                        // Nothing is known of what was not read.
-                        let gap = lines.table.shapes[shape].gaps[condition.gap];
-                        if known_field(lines, gap).is_none() {
-                            return Tri::Odd;
-                        }
-                        if holds(condition, lines, shape, *row as usize, &mut text) {
-                            if !condition.verify {
-                                return Tri::Pass;
-                            }
-                            verify = true;
-                        }
-                    }
-                    verify
-                }
-            };
-            match verify {
-                false => Tri::Drop,
-                true => test_line(lines, *row, &mut text, |line| finder.find(line.as_bytes()).is_some()),
-            }
+            None | Some(Occurs::Never) => Verdict::Sure(Tri::Drop),
+            Some(Occurs::Perhaps) => Verdict::Search,
+            Some(Occurs::If(_)) => Verdict::Ask,
         })
-        .collect()
+    };
+    let unshaped = if lines.raw.is_some() { Tri::Drop } else { Tri::Odd };
+    let mut text = String::new();
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let at = *row as usize;
+        if marks[at - base] == Tri::Pass {
+            found.push(Tri::Pass);
+            continue;
+        }
+        if lines.shapes.is_null(at) {
+            found.push(unshaped);
+            continue;
+        }
+        let shape = lines.shapes.value(at) as usize;
+        let known = match verdicts.get(shape) {
+            Some(Some(known)) => *known,
+            Some(None) => {
+                let known = verdict(shape, state).unwrap_or(Verdict::Sure(Tri::Drop));
+                verdicts[shape] = Some(known);
+                known
+            }
+            None => Verdict::Sure(Tri::Drop),
+        };
+        let tri = match known {
+            Verdict::Sure(tri) => tri,
+            Verdict::Search => Tri::Odd,
+            Verdict::Ask => ask(state.shapes[shape].as_deref(), lines, shape, at, &mut text),
+        };
+        found.push(match (tri, known) {
+            (Tri::Odd, Verdict::Search | Verdict::Ask) => {
+                test_line(lines, *row, &mut text, |line| finder.find(line.as_bytes()).is_some())
+            }
+            (tri, _) => tri,
+        });
+    }
+    found
+}
+
+/// What the shape of a row says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Sure(Tri),
+    /// The line must be searched.
+    Search,
+    /// The conditions must be asked.
+    Ask,
+}
+
+/// Whether one of the conditions holds; [`Tri::Odd`] if the line must be searched to know, or if too little was read.
+fn ask(occurs: Option<&Occurs>, lines: &ShreddedLines, shape: usize, row: usize, text: &mut String) -> Tri {
+    let Some(Occurs::If(conditions)) = occurs else { return Tri::Odd };
+    let mut answer = Tri::Drop;
+    for condition in conditions {
+        // Nothing is known of what was not read.
+        if known_field(lines, lines.table.shapes[shape].gaps[condition.gap]).is_none() {
+            return Tri::Odd;
+        }
+        if holds(condition, lines, shape, row, text) {
+            if !condition.verify {
+                return Tri::Pass;
+            }
+            answer = Tri::Odd;
+        }
+    }
+    answer
 }
 
 /// Tests the whole line of a row, if all of it was read.
@@ -195,12 +235,7 @@ fn holds(
 ) -> bool {
     let gap = lines.table.shapes[shape].gaps[condition.gap];
     let Some(value) = gap_text(lines, gap, row, buffer) else { return false };
-    match condition.how {
-        How::Begins => value.starts_with(&condition.text),
-        How::Ends => value.ends_with(&condition.text),
-        How::Is => value == condition.text,
-        How::Contains => value.contains(&condition.text),
-    }
+    condition.how.holds(value, &condition.text)
 }
 
 /// Calls `hit` for each value among `from..to` that holds the text, ascending, once each. One search runs over all of them.

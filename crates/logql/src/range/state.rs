@@ -73,7 +73,9 @@ impl LeafState {
 
     /// The columns that [`LeafState::screen`] needs; `None` if it would hand back every row.
     pub(crate) fn screen_columns(&self, table: &Table) -> Option<Columns> {
-        self.plan.pipeline.screen_columns(self.plan.program.as_ref(), table, &mut self.names.clone())
+        let plan = &*self.plan;
+        let measured = plan.measures_lines() && plan.is_columnar();
+        plan.pipeline.screen_columns(plan.program.as_ref(), measured, table, &mut self.names.clone())
     }
 
     pub(crate) fn push(&mut self, batch: &EntryBatch, limits: &MetricLimits) -> Result<(), EvalError> {
@@ -162,7 +164,7 @@ impl LeafState {
             let Self { names, program: state, sums, .. } = self;
             let mut passed: Vec<u32> = Vec::new();
             let stages = plan.pipeline.stages();
-            let columnar = plan.is_columnar() && !unmeasured;
+            let columnar = plan.is_columnar();
             let odd =
                 program.decide(stages, &view, &rows, names, state, |known, memory, odd| match columnar {
                     true => sums.take(&plan, known, memory, odd, limits),
@@ -558,12 +560,12 @@ impl Sums {
     }
 }
 
-/// The lengths of lines, and the rows that have them; lines of which not all was read go to `odd`.
+/// The lengths of lines that are taken apart, and the rows that have them; those of which too little was read go to `odd`.
 fn measure(lines: &ShreddedLines, rows: &[u32], odd: &mut Vec<u32>) -> (Vec<f64>, Vec<u32>) {
     let (mut lengths, mut measured) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     for row in rows {
         match lines.shape(*row as usize) {
-            Some(shape) if !columnar::is_read(lines, shape) => odd.push(*row),
+            Some(shape) if !columnar::is_measured(lines, shape) => odd.push(*row),
             _ => {
                 lengths.push(lines.line_len(*row as usize) as f64);
                 measured.push(*row);

@@ -1,15 +1,19 @@
 //! Line filters: over one line, and over a whole column of lines at once.
 
+use std::sync::{Arc, OnceLock};
+
 use arrow_array::StringArray;
 use memchr::memmem;
-use model::regex::Regex;
+use model::regex::{Automaton, Regex};
 use shred::{ShreddedLines, Table};
 
 use super::StageError;
 use super::ip::IpSet;
 use super::pattern::PatternFilter;
 use crate::ast::{self, LineOp, LineOperand};
-use crate::columnar::{SearchState, Tri, Wants, columns, contains, retain_containing, test_line};
+use crate::columnar::{
+    SearchState, Tri, WalkState, Wants, columns, contains, retain_containing, test_line, walk, walk_columns,
+};
 
 /// A compiled line filter.
 #[derive(Debug, Clone)]
@@ -21,9 +25,30 @@ pub(crate) struct LineFilter {
 #[derive(Debug, Clone)]
 enum Test {
     Contains(memmem::Finder<'static>),
-    Regex { regex: Regex, literal: Option<memmem::Finder<'static>> },
+    Regex(RegexTest),
     Pattern(PatternFilter),
     Ip(IpSet),
+}
+
+#[derive(Debug, Clone)]
+struct RegexTest {
+    regex: Regex,
+    literal: Option<memmem::Finder<'static>>,
+    /// Built when shredded lines are met first; not every expression has one.
+    automaton: Arc<OnceLock<Option<Automaton>>>,
+}
+
+impl RegexTest {
+    fn automaton(&self) -> Option<&Automaton> {
+        self.automaton.get_or_init(|| Automaton::new(self.regex.as_str())).as_ref()
+    }
+}
+
+/// What a test has found out that other batches can use.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TestState {
+    search: SearchState,
+    walk: WalkState,
 }
 
 impl LineFilter {
@@ -51,7 +76,7 @@ impl LineFilter {
                 LineOp::Regex | LineOp::NotRegex => {
                     let regex = Regex::new(text).map_err(|e| StageError::Stage(e.to_string()))?;
                     let literal = regex.required_literal().map(|l| memmem::Finder::new(l).into_owned());
-                    Test::Regex { regex, literal }
+                    Test::Regex(RegexTest { regex, literal, automaton: Arc::default() })
                 }
                 LineOp::Pattern | LineOp::NotPattern => Test::Pattern(PatternFilter::compile(text)?),
             })
@@ -83,21 +108,36 @@ impl LineFilter {
         lines: &ShreddedLines,
         rows: &mut Vec<u32>,
         odd: &mut Vec<u32>,
-        states: &mut Vec<SearchState>,
+        states: &mut Vec<TestState>,
     ) {
-        states.resize_with(self.tests.len(), SearchState::default);
-        let mut marks = vec![Tri::Drop; rows.len()];
+        states.resize_with(self.tests.len(), TestState::default);
+        let mut marks: Vec<Tri> = Vec::new();
         let mut text = String::new();
         for (test, state) in self.tests.iter().zip(states) {
-            let found = match test.literal() {
-                Some(finder) => contains(finder, lines, rows, state),
-                None => vec![Tri::Pass; rows.len()],
+            let (mut found, exact) = match (test.automaton(), test.literal()) {
+                (Some(automaton), _) => (walk(automaton, lines, rows, &mut state.walk), true),
+                (None, Some(finder)) => {
+                    (contains(finder, lines, rows, &mut state.search), matches!(test, Test::Contains(_)))
+                }
+                (None, None) => (vec![Tri::Pass; rows.len()], false),
             };
-            for ((row, mark), found) in rows.iter().zip(&mut marks).zip(found) {
-                let found = match (&*mark, found, test) {
-                    (Tri::Pass, ..) | (_, Tri::Drop, _) | (_, _, Test::Contains(_)) => found,
-                    _ => test_line(lines, *row, &mut text, |line| test.is_match(line)),
+            // A text is searched for in all that was read already.
+            let final_odd = matches!(test, Test::Contains(_));
+            for (at, found) in found.iter_mut().enumerate() {
+                let unsure = match found {
+                    Tri::Drop => false,
+                    Tri::Pass => !exact,
+                    Tri::Odd => !final_odd,
                 };
+                if unsure && marks.get(at) != Some(&Tri::Pass) {
+                    *found = test_line(lines, rows[at], &mut text, |line| test.is_match(line));
+                }
+            }
+            if marks.is_empty() {
+                marks = found;
+                continue;
+            }
+            for (mark, found) in marks.iter_mut().zip(found) {
                 *mark = match (*mark, found) {
                     (Tri::Pass, _) | (_, Tri::Pass) => Tri::Pass,
                     (Tri::Odd, _) | (_, Tri::Odd) => Tri::Odd,
@@ -105,6 +145,7 @@ impl LineFilter {
                 };
             }
         }
+        marks.resize(rows.len(), Tri::Drop);
         let mut kept = 0;
         for (i, mark) in marks.into_iter().enumerate() {
             match mark {
@@ -122,17 +163,21 @@ impl LineFilter {
     /// Adds the columns of shredded lines that are looked at to find out which lines may pass.
     pub(crate) fn columns(&self, table: &Table, wants: &mut Wants) {
         wants.raw = true;
-        for finder in self.tests.iter().filter_map(Test::literal) {
-            columns(table, std::str::from_utf8(finder.needle()).unwrap_or_default(), wants);
+        for test in &self.tests {
+            match (test.automaton(), test.literal()) {
+                (Some(automaton), _) => walk_columns(automaton, table, wants),
+                (None, Some(finder)) => columns(table, finder, wants),
+                (None, None) => {}
+            }
         }
     }
 
     /// Whether looking at columns can drop lines without putting them together.
     pub(crate) fn is_searched(&self) -> bool {
-        let exact = |test: &Test| matches!(test, Test::Contains(_));
+        let exact = |test: &Test| matches!(test, Test::Contains(_)) || test.automaton().is_some();
         match self.negative {
             true => self.tests.iter().any(exact),
-            false => self.tests.iter().all(|test| test.literal().is_some()),
+            false => self.tests.iter().all(|test| exact(test) || test.literal().is_some()),
         }
     }
 
@@ -146,13 +191,13 @@ impl LineFilter {
             return;
         }
         let needle = |test: &Test| match test {
-            Test::Contains(finder) | Test::Regex { literal: Some(finder), .. } => {
+            Test::Contains(finder) | Test::Regex(RegexTest { literal: Some(finder), .. }) => {
                 std::str::from_utf8(finder.needle()).ok().filter(|text| !text.is_empty()).map(str::to_owned)
             }
             Test::Pattern(pattern) => {
                 pattern.needles().max_by_key(|literal| literal.len()).map(str::to_owned)
             }
-            Test::Regex { literal: None, .. } | Test::Ip(_) => None,
+            Test::Regex(RegexTest { literal: None, .. }) | Test::Ip(_) => None,
         };
         out.extend(self.tests.iter().map(needle).collect::<Option<Vec<String>>>());
     }
@@ -165,7 +210,7 @@ impl Test {
     /// A regular expression that is a choice of a few texts becomes a search for each.
     fn simplified(self) -> Vec<Self> {
         match &self {
-            Self::Regex { regex, .. } => match regex.alternatives() {
+            Self::Regex(RegexTest { regex, .. }) => match regex.alternatives() {
                 Some(texts) if texts.len() <= MAX_TEXTS => {
                     texts.iter().map(|text| Self::Contains(memmem::Finder::new(text).into_owned())).collect()
                 }
@@ -179,16 +224,23 @@ impl Test {
     fn literal(&self) -> Option<&memmem::Finder<'static>> {
         match self {
             Self::Contains(finder) => Some(finder),
-            Self::Regex { literal, .. } => literal.as_ref(),
+            Self::Regex(test) => test.literal.as_ref(),
             Self::Pattern(pattern) => pattern.longest(),
             Self::Ip(_) => None,
+        }
+    }
+
+    fn automaton(&self) -> Option<&Automaton> {
+        match self {
+            Self::Regex(test) => test.automaton(),
+            _ => None,
         }
     }
 
     fn is_match(&self, line: &str) -> bool {
         match self {
             Self::Contains(finder) => finder.find(line.as_bytes()).is_some(),
-            Self::Regex { regex, literal } => {
+            Self::Regex(RegexTest { regex, literal, .. }) => {
                 literal.as_ref().is_none_or(|l| l.find(line.as_bytes()).is_some()) && regex.is_match(line)
             }
             Self::Pattern(pattern) => pattern.is_match(line),

@@ -19,7 +19,7 @@ use crate::row::Row;
 
 pub(crate) use json_text::{Scanner as JsonScanner, Value as JsonValue, unescape};
 pub(crate) use label_filter::{LabelFilter, Verdict, parse_bytes, parse_float};
-pub(crate) use line_filter::LineFilter;
+pub(crate) use line_filter::{LineFilter, TestState};
 pub(crate) use logfmt::Reader as LogfmtReader;
 
 /// Why a stage cannot be built.

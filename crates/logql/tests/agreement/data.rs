@@ -200,6 +200,23 @@ fn hostile(random: &mut Random) -> String {
     line
 }
 
+/// Lines of a program: few shapes, values of known lengths, some always the same.
+fn steady(random: &mut Random) -> String {
+    let (code, took) = (200 + random.below(3) * 100, random.below(99_000));
+    match random.below(3) {
+        0 => format!(
+            r#"{{"level":"info","app":"x","b":"v1","a":{code},"msg":"{}","o":{{"x":-{}.50}}}}"#,
+            random.pick(&["request completed", "connection refused"]),
+            1 + random.below(8)
+        ),
+        1 => format!("level=info app=x{} a={code} b=v1 dur={took}ms", random.below(2)),
+        _ => format!(
+            "10.0.0.9 - - [{}] \"GET /api/v1/jobs/7 HTTP/1.1\" {code} {took} v1",
+            1_000 + random.below(9)
+        ),
+    }
+}
+
 /// Streams with entries of distinct times; well-formed ones only if `strange` is false.
 pub(crate) fn streams(random: &mut Random, strange: bool) -> Vec<Stream> {
     let mut time = 0;
@@ -212,7 +229,7 @@ pub(crate) fn streams(random: &mut Random, strange: bool) -> Vec<Stream> {
             Stream { labels, entries: Vec::new() }
         })
         .collect();
-    let kinds: Vec<usize> = streams.iter().map(|_| random.below(if strange { 5 } else { 3 })).collect();
+    let kinds: Vec<usize> = streams.iter().map(|_| random.below(if strange { 7 } else { 4 })).collect();
     let metadata = random.below(4);
     for _ in 0..10 + random.below(50) {
         time += 1 + random.below(700) as i64 * 1_000_000;
@@ -222,7 +239,12 @@ pub(crate) fn streams(random: &mut Random, strange: bool) -> Vec<Stream> {
             0 => json(random, strange),
             1 => logfmt(random, strange),
             2 => access(random),
-            3 => hostile(random),
+            3 => steady(random),
+            4 => hostile(random),
+            5 => match random.below(20) {
+                0 => hostile(random),
+                _ => steady(random),
+            },
             _ => match random.below(3) {
                 0 => json(random, strange),
                 1 => logfmt(random, strange),

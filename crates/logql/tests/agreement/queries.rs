@@ -17,9 +17,65 @@ fn quoted(text: &str) -> String {
     model::quote(text)
 }
 
+/// A regular expression, often one that some line matches: pieces of it, with classes, repetitions and borders in between.
+fn regex(random: &mut Random, streams: &[Stream]) -> String {
+    let piece = |random: &mut Random| -> String {
+        let plain: String = needle(random, streams)
+            .chars()
+            .flat_map(|c| match c {
+                '\\' | '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$' => {
+                    vec!['\\', c]
+                }
+                c => vec![c],
+            })
+            .collect();
+        match random.below(4) {
+            0 => random
+                .pick(&[
+                    r"\d+",
+                    r"\w+",
+                    "[0-9a-f]{2,8}",
+                    "(GET|POST)",
+                    r"-?\d",
+                    "[^\"]*",
+                    r"\s",
+                    "é",
+                    "[a-e]",
+                    r"\d{3}",
+                    r"v\d",
+                    "(error|info|warn)",
+                    ".",
+                    "ï?",
+                    "",
+                    r"\.\d\d",
+                    "(?i:ERR)",
+                    "(?:x|y)?",
+                    r"[^\s=]+",
+                ])
+                .to_owned(),
+            1 => format!("({plain}|{})", random.pick(&["a", "error", "1", "", r"\d+", "x.*y"])),
+            _ => plain,
+        }
+    };
+    let mut text = random.pick(&["", "", "", "(?i)", "^", "^.", "(?s)", r"\b", "(?m)^"]).to_owned();
+    text.push_str(&piece(random));
+    for _ in 0..random.below(3) {
+        text.push_str(random.pick(&["", "", ".*", ".+?", r"\W", "[^ ]+", ".{0,5}", r"\b", "\".*\"", r"\B"]));
+        text.push_str(&piece(random));
+    }
+    text.push_str(random.pick(&["", "", "", "$", "+$", r"\b", "(?i)E"]));
+    text
+}
+
+/// A regular expression as a string, if it is one: repeated anchors and the like are none.
+fn quoted_regex(random: &mut Random, streams: &[Stream]) -> String {
+    let text = regex(random, streams);
+    quoted(if model::regex::Regex::new(&text).is_ok() { &text } else { "e" })
+}
+
 fn line_filter(random: &mut Random, streams: &[Stream], wide: bool) -> String {
     let text = quoted(&needle(random, streams));
-    match random.below(if wide { 12 } else { 4 }) {
+    match random.below(if wide { 18 } else { 4 }) {
         0..=1 => format!("|= {text}"),
         2 => format!("!= {text}"),
         3 => format!("|= {text} or {}", quoted(&needle(random, streams))),
@@ -30,6 +86,12 @@ fn line_filter(random: &mut Random, streams: &[Stream], wide: bool) -> String {
         8 => "|~ `(GET|POST) /api/v1/(jobs|tracks)/[0-9]+`".to_owned(),
         9 => "|> `<_>level<_>info<_>`".to_owned(),
         10 => "!> `<_> HTTP<_>`".to_owned(),
+        11..=14 => format!("|~ {}", quoted_regex(random, streams)),
+        15 => format!("!~ {}", quoted_regex(random, streams)),
+        16 => {
+            let op = random.pick(&["|~", "!~"]);
+            format!("{op} {} or {}", quoted_regex(random, streams), quoted_regex(random, streams))
+        }
         _ => "|= ip(`10.0.0.0/24`)".to_owned(),
     }
 }
@@ -47,6 +109,10 @@ fn parser(random: &mut Random, wide: bool) -> String {
         "| logfmt --strict",
         "| logfmt --keep-empty a, level=`level`, none=`zz`",
         "| pattern `<ip> - - <_> \"<method> <_> <_>\" <code> <_>`",
+        "| pattern `<ip> - - <_> \"<method> <_> <_>\" <code> <_>` | code=`500`",
+        "| pattern `<_>/api/v1/<b> HTTP/1.1\" <a> <_>` | a > 300",
+        "| pattern `<_>\"level\":\"<level>\"<_>`",
+        "| pattern `level=<level> a=<a> <_>`",
         "| regexp `level\\W+(?P<level>\\w+)`",
         "| unpack",
         "| json | logfmt",

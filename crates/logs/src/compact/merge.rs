@@ -238,8 +238,11 @@ pub(crate) async fn read_rows(block: &Block, rows: &RowRanges) -> Result<Vec<Ent
     let index = block.index();
     let projection = Projection::new(index, &Needs::all(), &Columns::All);
     let columns: Vec<&str> = projection.columns.iter().map(String::as_str).collect();
-    let batches = block.read(&columns, rows).await?;
-    let read = batches.iter().map(|batch| entries(batch, &index.table));
+    let fetched = block.fetch(&columns, rows).await?;
+    // Whoever merges waits on a thread of its own.
+    let batches = tokio::task::spawn_blocking(move || fetched.decode()).await;
+    let batches = batches.map_err(|_| MergeError::Interrupted)??;
+    let read = batches.iter().map(|batch| entries(batch, &index.table, true));
     Ok(read.collect::<Result<_, _>>().map_err(SealError::from)?)
 }
 

@@ -60,7 +60,7 @@ fn config() -> CompactorConfig {
 async fn start(dir: &Path, blob: Blob, limits: Limits, config: CompactorConfig) -> Running {
     let (log, recovered) = DiskIngestLog::open(dir.join("wal"), LogOptions::default()).unwrap();
     let (store, tasks) =
-        Store::open(LogsSignal, StoreOptions::default(), blob, log, recovered).await.unwrap();
+        Store::open(LogsSignal::default(), StoreOptions::default(), blob, log, recovered).await.unwrap();
     let (limits, metrics) = (Overrides::fixed(limits), CompactorMetrics::default());
     let deletes = Arc::new(Deletes::new(store.clone(), limits.clone(), &config, metrics.clone()));
     let retentions = Retentions::new(limits, config.retention_enabled);
@@ -86,7 +86,7 @@ impl Running {
                 stream.set_metadata("meta", meta);
             }
         }
-        let rows = Rows { streams: streams.into_values().collect() };
+        let rows = Rows { streams: streams.into_values().collect(), ..Rows::default() };
         let body = record::encode(&rows);
         self.store.append(&tenant(), body, rows).await.unwrap();
     }

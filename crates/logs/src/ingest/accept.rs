@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{Labels, Timestamp};
+use wire::loki::{OriginError, Ranges, Source};
 
 use crate::ingest::level::{self, DETECTED_LEVEL, SEVERITY_NUMBER};
 use crate::ingest::pairs::Pairs;
@@ -12,6 +13,7 @@ use crate::ingest::reasons::{Reasons, Rule};
 use crate::ingest::streams::Stream;
 use crate::limits::Limits;
 use crate::patterns::{Sample, SampleBudget, Sampling};
+use crate::store::origins::{Origins, Piece, Sources};
 use crate::store::rows::{Rows, StreamRows};
 
 /// Builds the rows of one push.
@@ -28,6 +30,9 @@ pub struct Acceptor<'a> {
     sampling: Vec<Sampling>,
     budget: Option<Arc<SampleBudget>>,
     samples: Vec<Sample>,
+    sources: Sources,
+    /// Where the next entry comes from.
+    origin: Option<(u32, Ranges)>,
 }
 
 /// What came of a push.
@@ -56,7 +61,14 @@ impl<'a> Acceptor<'a> {
             sampling: Vec::new(),
             budget: None,
             samples: Vec::new(),
+            sources: Sources::default(),
+            origin: None,
         }
+    }
+
+    /// What the origins of entries refer to.
+    pub fn with_sources(self, sources: &[Source]) -> Self {
+        Self { sources: Sources::new(sources), ..self }
     }
 
     /// Some of the lines are handed out as samples, within the budget.
@@ -83,8 +95,23 @@ impl<'a> Acceptor<'a> {
         self.rows.streams[at].reserve(entries, line_bytes);
     }
 
+    /// Says where the next entry comes from: the place of its source among those of the request, and its ranges. The place must
+    /// exist.
+    pub fn origin(&mut self, origin: Option<(u32, Ranges)>) -> Result<(), OriginError> {
+        self.origin = match origin {
+            None => None,
+            Some((index, ranges)) => {
+                let missing =
+                    OriginError::Source { source_index: index.into(), sources: self.sources.sent() };
+                Some((self.sources.place(index).ok_or(missing)?, ranges))
+            }
+        };
+        Ok(())
+    }
+
     /// Takes an entry, or notes why not.
     pub fn entry(&mut self, stream: &Arc<Stream>, at: usize, timestamp: i64, line: &str, metadata: &Pairs) {
+        let origin = self.origin.take();
         let Some(line) = self.line(stream, line) else { return };
         let size = (line.len() + metadata.bytes()) as u64;
         if let Some((rule, text)) =
@@ -119,6 +146,9 @@ impl<'a> Acceptor<'a> {
             _ => timestamp,
         };
         rows.push(timestamp, &line);
+        if let Some((source, ranges)) = origin {
+            rows.set_origin(ranges.iter().map(|r| Piece { source, start: r.start, end: r.end }));
+        }
         self.bytes += size;
         for (name, value) in metadata.iter() {
             rows.set_metadata(name, value);
@@ -218,6 +248,7 @@ impl<'a> Acceptor<'a> {
     /// Ends the push.
     pub fn finish(mut self) -> Accepted {
         self.rows.streams.retain(|s| !s.is_empty());
+        self.rows.origins = Origins::of(self.sources.into_inner(), &self.rows.streams);
         self.sampling.into_iter().for_each(Sampling::end);
         Accepted { rows: self.rows, reasons: self.reasons, bytes: self.bytes, samples: self.samples }
     }

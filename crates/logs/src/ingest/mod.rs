@@ -20,7 +20,7 @@ use model::{TenantId, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use service::Failure;
 use wire::decompress::{DecompressError, Encoding, decompress};
-use wire::loki::{Dialect, PushRequest, PushStream, read_push};
+use wire::loki::{Dialect, OriginError, PushError, PushRequest, PushStream, origins, read_push};
 use wire::otlp::{Format, Signal};
 
 use crate::ingest::accept::{Accepted, Acceptor};
@@ -145,9 +145,11 @@ impl Ingest {
         }
         let state = self.tenant(tenant);
         let now = Timestamp::now();
-        let mut acceptor = Acceptor::new(&state.limits, now).sampled(self.sample_budget());
+        let acceptor = Acceptor::new(&state.limits, now).sampled(self.sample_budget());
+        let mut acceptor = acceptor.with_sources(&request.sources);
         for stream in request.streams.iter().filter(|s| !s.entries.is_empty()) {
-            self.take_stream(&state, tenant, stream, now, &mut acceptor);
+            let taken = self.take_stream(&state, tenant, stream, now, &mut acceptor);
+            taken.map_err(|e| Failure::invalid(PushError::Origins(e).to_string()))?;
         }
         Ok(acceptor.finish())
     }
@@ -159,18 +161,23 @@ impl Ingest {
         sent: &PushStream,
         now: Timestamp,
         acceptor: &mut Acceptor<'_>,
-    ) {
+    ) -> Result<(), OriginError> {
         let bytes: usize = sent.entries.iter().map(|e| e.line.len()).sum();
         let stream = match state.streams.get(&sent.labels, tenant.as_str(), &state.limits, now) {
             Ok(stream) => stream,
             Err(error) => {
-                return acceptor.refuse(error.rule, sent.entries.len() as u64, bytes as u64, || error.text);
+                acceptor.refuse(error.rule, sent.entries.len() as u64, bytes as u64, || error.text);
+                return Ok(());
             }
         };
         let at = acceptor.stream(&stream);
         acceptor.reserve(at, sent.entries.len(), bytes);
         let mut metadata = Pairs::default();
+        let mut origins = origins(&sent.origins);
         'entries: for entry in &sent.entries {
+            if let Some(origin) = origins.next() {
+                acceptor.origin(origin?)?;
+            }
             metadata.clear();
             for (name, value) in &entry.metadata {
                 if let Err(error) = metadata.add_raw(name, value) {
@@ -182,6 +189,7 @@ impl Ingest {
             }
             acceptor.entry(&stream, at, entry.timestamp_ns, &entry.line, &metadata);
         }
+        Ok(())
     }
 
     /// An OTLP/HTTP request as it came.
@@ -266,12 +274,14 @@ impl Ingest {
         } else if lines > 0 {
             let streams: Option<Vec<_>> =
                 self.tails.any().then(|| rows.streams.iter().map(|s| s.labels.clone()).collect());
-            self.store.append(tenant, record.clone(), rows).await.map_err(append_failure)?;
+            let stored = self.store.append(tenant, record.clone(), rows).await.map_err(append_failure)?;
             self.metrics.received(tenant, lines, bytes);
             if self.tails.any() {
-                self.tails.publish(tenant, &record, streams.as_deref());
+                self.tails.publish(tenant, &stored, streams.as_deref());
             }
-            if let Some(patterns) = &self.patterns {
+            // Of a push that was here before, in part at least, nobody knows which of the samples are new.
+            let is_new = stored.as_ptr() == record.as_ptr();
+            if let Some(patterns) = self.patterns.as_ref().filter(|_| is_new) {
                 patterns.observe(tenant, &state.limits, &samples, now);
             }
         }

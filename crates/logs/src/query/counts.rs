@@ -2,11 +2,16 @@
 //!
 //! Only what no window border spares is left to be read.
 
-use logql::{Bucket, Counts, EvalError, MetadataNeeds, MetricQuery};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use logql::{Bucket, Counts, EvalError, MetadataNeeds, MetricQuery};
+use model::Labels;
+
+use crate::ingest::level::DETECTED_LEVEL;
 use crate::query::plan::{BlockSource, Part, Plan, Source, StreamPlan};
 use crate::query::window::{Window, weight, windows};
-use crate::store::index::{BlockIndex, Bucket as Minute};
+use crate::store::index::{BlockIndex, Bucket as Minute, Histogram};
 
 /// A leaf that adds up entries or bytes.
 pub(crate) struct Counting<'a> {
@@ -24,7 +29,7 @@ impl Counting<'_> {
     pub(crate) fn run(&mut self, plan: &Plan, first: i64, last: i64) -> Result<Vec<Window>, EvalError> {
         let mut left = Vec::new();
         for stream in &plan.streams {
-            let mut buckets = Vec::new();
+            let mut buckets = Buckets::new();
             for stretch in windows(stream, first, last, u64::MAX) {
                 let (first, last) = (stretch.first, stretch.last);
                 if stretch.is_whole() {
@@ -33,26 +38,48 @@ impl Counting<'_> {
                 }
                 for source in &stream.sources {
                     let Some(bounds) = source.bounds(first, last) else { continue };
-                    match source {
-                        Source::Block(block) if self.is_countable(block) => {
-                            self.block(stream, block, (first, last), &mut buckets, &mut left);
-                        }
-                        _ => match self.chunk(source, (first, last)) {
-                            Some(bucket) => buckets.push(bucket),
-                            None => left.extend(windows(stream, bounds.0, bounds.1, self.limit)),
-                        },
+                    let alike = match source {
+                        Source::Block(block) => self.alike(block).map(|alike| (block, alike)),
+                        Source::Memory(_) => None,
+                    };
+                    if let Some((block, alike)) = alike {
+                        self.block(stream, (block, alike), (first, last), &mut buckets, &mut left);
+                        continue;
+                    }
+                    match self.chunk(source, (first, last)) {
+                        Some(bucket) => buckets.entry("").or_default().push(bucket),
+                        None => left.extend(windows(stream, bounds.0, bounds.1, self.limit)),
                     }
                 }
             }
-            if !buckets.is_empty() {
-                self.query.push_counts(self.leaf, &stream.labels, &buckets)?;
+            for (level, buckets) in buckets {
+                let labels = match level {
+                    "" => stream.labels.clone(),
+                    level => with_level(&stream.labels, level),
+                };
+                self.query.push_counts(self.leaf, &labels, &buckets)?;
             }
         }
         Ok(left)
     }
 
-    fn is_countable(&self, source: &BlockSource) -> bool {
-        source.keeps_all() && !may_have(source.block.index(), &self.metadata)
+    /// Which entries of the stream in the block are alike, if any are.
+    fn alike<'b>(&self, source: &'b BlockSource) -> Option<Alike<'b>> {
+        let (index, stream) = (source.block.index(), source.stream());
+        if !source.keeps_all() {
+            return None;
+        }
+        if !may_have(index, &self.metadata, |_| true) {
+            return Some(Alike::All(""));
+        }
+        // A stream's own label of that name hides that of its entries.
+        let by_level = !may_have(index, &self.metadata, |name| name != DETECTED_LEVEL)
+            && stream.labels.get(DETECTED_LEVEL).is_none();
+        match stream.levels.constant() {
+            _ if !by_level => None,
+            Some(level) => Some(Alike::All(level)),
+            None => stream.levels.several().map(Alike::ByLevel),
+        }
     }
 
     /// A chunk of a head that lies in the same windows.
@@ -67,23 +94,37 @@ impl Counting<'_> {
         (inside && !has_metadata).then_some(bucket)
     }
 
-    fn block(
+    fn block<'b>(
         &self,
         stream: &StreamPlan,
-        source: &BlockSource,
+        (source, alike): (&'b BlockSource, Alike<'b>),
         stretch: (i64, i64),
-        buckets: &mut Vec<Bucket>,
+        buckets: &mut Buckets<'b>,
         left: &mut Vec<Window>,
     ) {
         let minutes = source.stream().histogram.iter();
         let fitting = minutes.filter(|minute| self.minute(source, minute, stretch).is_some()).count();
         // Where windows are finer than minutes, shorter stretches may still fit.
-        if fitting * 2 < source.stream().histogram.iter().filter(|m| meets(m, stretch)).count()
-            || fitting == 0
-        {
-            self.by_runs(stream, source, stretch, buckets, left);
-        } else {
-            self.by_minutes(stream, source, stretch, buckets, left);
+        let runs = fitting * 2 < source.stream().histogram.iter().filter(|m| meets(m, stretch)).count()
+            || fitting == 0;
+        match alike {
+            Alike::All(level) if runs => {
+                self.by_runs(stream, source, stretch, buckets.entry(level).or_default(), left);
+            }
+            Alike::All(level) => {
+                let fits = |minute: &Minute| self.minute(source, minute, stretch);
+                let minutes = source.stream().histogram.iter().filter(|minute| meets(minute, stretch));
+                buckets.entry(level).or_default().extend(minutes.filter_map(|minute| fits(&minute)));
+                self.unfit_minutes(stream, source, stretch, left);
+            }
+            Alike::ByLevel(levels) => {
+                for (level, minutes) in levels {
+                    let minutes = minutes.iter().filter(|minute| meets(minute, stretch));
+                    let fitting = minutes.filter_map(|minute| self.minute(source, &minute, stretch));
+                    buckets.entry(level).or_default().extend(fitting);
+                }
+                self.unfit_minutes(stream, source, stretch, left);
+            }
         }
     }
 
@@ -95,32 +136,27 @@ impl Counting<'_> {
         fits.then_some(Bucket { end: to, entries: minute.entries, bytes: minute.bytes })
     }
 
-    fn by_minutes(
+    /// The stretches that are left of neighbouring minutes that do not fit.
+    fn unfit_minutes(
         &self,
         stream: &StreamPlan,
         source: &BlockSource,
         stretch: (i64, i64),
-        buckets: &mut Vec<Bucket>,
         left: &mut Vec<Window>,
     ) {
-        // Stretches that are left, each of neighbouring minutes.
+        let bounds = (source.stream().first().max(stretch.0), source.stream().last().min(stretch.1));
         let mut rest: Vec<(i64, i64)> = Vec::new();
-        let mut counted = true;
+        let mut fitted = true;
         for minute in source.stream().histogram.iter().filter(|minute| meets(minute, stretch)) {
-            match self.minute(source, &minute, stretch) {
-                Some(bucket) => {
-                    buckets.push(bucket);
-                    counted = true;
-                }
-                None => {
-                    let (from, to) = (minute.first.max(stretch.0), minute.last.min(stretch.1));
-                    match rest.last_mut() {
-                        Some(last) if !counted => last.1 = to,
-                        _ => rest.push((from, to)),
-                    }
-                    counted = false;
+            let fits = self.minute(source, &minute, stretch).is_some();
+            if !fits {
+                let (from, to) = (minute.first.max(bounds.0), minute.last.min(bounds.1));
+                match rest.last_mut() {
+                    Some(last) if !fitted => last.1 = to,
+                    _ => rest.push((from, to)),
                 }
             }
+            fitted = fits;
         }
         rest.into_iter().for_each(|(from, to)| left.extend(windows(stream, from, to, self.limit)));
     }
@@ -172,16 +208,34 @@ impl Counting<'_> {
     }
 }
 
+/// The buckets of a stream by level.
+type Buckets<'a> = BTreeMap<&'a str, Vec<Bucket>>;
+
+/// Entries of a stream in a block that the query does not tell apart.
+enum Alike<'a> {
+    /// All of them; they have this level.
+    All(&'a str),
+    /// Those of the same level.
+    ByLevel(&'a [(Arc<str>, Histogram)]),
+}
+
+fn with_level(labels: &Labels, level: &str) -> Labels {
+    let mut builder = labels.to_builder();
+    builder.set(DETECTED_LEVEL, level);
+    builder.build()
+}
+
 fn meets(minute: &Minute, (first, last): (i64, i64)) -> bool {
     minute.first <= last && minute.last >= first
 }
 
-/// Whether entries of the block may have metadata that matters.
-fn may_have(index: &BlockIndex, metadata: &MetadataNeeds) -> bool {
+/// Whether entries of the block may have metadata that matters, of the names that are asked for.
+fn may_have(index: &BlockIndex, metadata: &MetadataNeeds, asked: impl Fn(&str) -> bool) -> bool {
     match metadata {
-        MetadataNeeds::All => !index.columns.is_empty() || !index.rest.is_empty(),
+        MetadataNeeds::All => index.columns.iter().any(|name| asked(name)) || !index.rest.is_empty(),
         MetadataNeeds::Names(names) => {
-            names.iter().any(|name| index.columns.contains(name) || index.rest.may_hold(name))
+            let mut names = names.iter().filter(|name| asked(name));
+            names.any(|name| index.columns.contains(name) || index.rest.may_hold(name))
         }
     }
 }

@@ -9,6 +9,7 @@ use shred::{Columns, Table};
 use crate::query::counts::Counting;
 use crate::query::gate::{Cancel, within_bytes};
 use crate::query::run::{Querier, QueryContext, eval_failure, on_thread};
+use crate::query::simplify::simplify;
 use crate::query::stats::QueryStats;
 use crate::query::task::{Consumer, TaskContext};
 use crate::query::window::{Window, windows};
@@ -51,7 +52,7 @@ impl Querier {
         params: MetricParams,
         limits: MetricLimits,
     ) -> Result<QueryResult, Failure> {
-        let mut query = MetricQuery::new(expr, params, limits).map_err(eval_failure)?;
+        let mut query = MetricQuery::new(&simplify(expr), params, limits).map_err(eval_failure)?;
         let leaves = query.leaves().to_vec();
         for (at, leaf) in leaves.into_iter().enumerate() {
             let (first, last) = (leaf.start.saturating_add(1), leaf.end);

@@ -16,6 +16,7 @@ pub mod plan;
 mod prune;
 pub(crate) mod read;
 pub mod run;
+mod simplify;
 pub mod stats;
 mod task;
 mod untangle;

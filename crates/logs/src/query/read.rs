@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, RecordBatch, UInt32Array};
+use arrow_array::{Array, UInt32Array};
 use arrow_schema::ArrowError;
 use arrow_select::take::take;
 use block::RowRanges;
-use logql::{EntryBatch, Metadata};
+use logql::Metadata;
 use service::Failure;
 use shred::Table;
 
@@ -17,11 +17,13 @@ use crate::query::view::block_failure;
 use crate::store::entries::Entries;
 use crate::store::schema::{Projection, entries};
 
-/// Rows of a block as they were read.
+/// Rows of a block as they were fetched.
 pub(crate) struct Fetched {
     table: Arc<Table>,
     ranges: RowRanges,
-    batches: Vec<RecordBatch>,
+    rows: block::Fetched,
+    /// Whether lines were asked for.
+    lines: bool,
 }
 
 /// The same, ready to be looked at.
@@ -33,19 +35,19 @@ pub(crate) struct BlockRows {
 }
 
 impl Fetched {
-    /// Reads rows of a block.
+    /// Fetches rows of a block.
     pub(crate) async fn read(
         block: &Block,
         projection: &Projection,
         ranges: RowRanges,
     ) -> Result<Self, Failure> {
         let columns: Vec<&str> = projection.columns.iter().map(String::as_str).collect();
-        let batches = block.read(&columns, &ranges).await.map_err(block_failure)?;
-        Ok(Self { table: block.index().table.clone(), ranges, batches })
+        let rows = block.fetch(&columns, &ranges).await.map_err(block_failure)?;
+        Ok(Self { table: block.index().table.clone(), ranges, rows, lines: projection.has_lines() })
     }
 
     /// CPU work.
-    pub(crate) fn rows(self) -> Result<BlockRows, ArrowError> {
+    pub(crate) fn rows(self) -> Result<BlockRows, Failure> {
         let mut at = 0;
         let starts = self.ranges.iter().map(|range| {
             let start = (range.clone(), at);
@@ -53,10 +55,11 @@ impl Fetched {
             start
         });
         let starts = starts.collect();
-        let mut batches = Vec::with_capacity(self.batches.len());
+        let decoded = self.rows.decode().map_err(block_failure)?;
+        let mut batches = Vec::with_capacity(decoded.len());
         let mut at = 0;
-        for batch in &self.batches {
-            let entries = entries(batch, &self.table)?;
+        for batch in &decoded {
+            let entries = entries(batch, &self.table, self.lines).map_err(arrow_failure)?;
             let rows = entries.len();
             batches.push((at, entries));
             at += rows;
@@ -66,57 +69,87 @@ impl Fetched {
 }
 
 impl BlockRows {
-    /// The rows of a range, which lies within one of those read: pieces, each with the row it begins with.
-    pub(crate) fn slice(&self, rows: Range<u64>) -> impl Iterator<Item = (u64, Entries)> + '_ {
-        let range = self.starts.partition_point(|(range, _)| range.start <= rows.start).checked_sub(1);
-        let start = range
-            .and_then(|at| self.starts.get(at))
-            .map(|(range, at)| at + (rows.start - range.start) as usize);
-        let first = rows.start;
-        let (start, count) = (start.unwrap_or(usize::MAX), (rows.end - rows.start) as usize);
-        let from = self.batches.partition_point(|(at, batch)| at + batch.len() <= start);
-        let batches =
-            self.batches[from..].iter().take_while(move |(at, _)| *at < start.saturating_add(count));
-        batches.map(move |(at, batch)| {
-            let from = start.max(*at) - at;
-            let to = (start + count - at).min(batch.len());
-            (first + (at + from - start) as u64, batch.slice(from..to))
-        })
+    /// The place of a row among those read. It lies behind all of them if it was not read.
+    fn place(&self, row: u64) -> usize {
+        let range = self.starts.partition_point(|(range, _)| range.start <= row).checked_sub(1);
+        let range = range.and_then(|at| self.starts.get(at)).filter(|(range, _)| row < range.end);
+        range.map_or(usize::MAX, |(range, at)| at + (row - range.start) as usize)
     }
-}
 
-impl BlockRows {
-    /// The same, of those in a stretch of time.
+    /// The rows of a range, which lies within one of those read, that are in a stretch of time: pieces, each with the row it
+    /// begins with.
     pub(crate) fn within(
         &self,
         rows: Range<u64>,
         first: i64,
         last: i64,
     ) -> impl Iterator<Item = (u64, Entries)> + '_ {
-        self.slice(rows).filter_map(move |(row, entries)| {
-            let times = entries.timestamps.values();
-            let from = times.partition_point(|t| *t < first);
-            let to = times.partition_point(|t| *t <= last).max(from);
-            (from < to).then(|| (row + from as u64, entries.slice(from..to)))
+        let start = self.place(rows.start);
+        let end = start.saturating_add((rows.end - rows.start) as usize);
+        let from = self.batches.partition_point(|(at, batch)| at + batch.len() <= start);
+        let batches = self.batches[from..].iter().take_while(move |(at, _)| *at < end);
+        batches.filter_map(move |(at, batch)| {
+            let (from, to) = (start.max(*at) - at, (end - at).min(batch.len()));
+            let times = &batch.timestamps.values()[from..to];
+            let skipped = times.partition_point(|t| *t < first);
+            let to = from + times.partition_point(|t| *t <= last);
+            let from = from + skipped;
+            (from < to).then(|| (rows.start + (at + from - start) as u64, batch.slice(from..to)))
         })
+    }
+
+    /// Picks rows, given as ascending lists. Per list, in their order, the pieces that hold its rows.
+    pub(crate) fn pick(&self, lists: &[&[u64]]) -> Result<Vec<Vec<Entries>>, ArrowError> {
+        // A column is gathered once, however many lists there are.
+        let mut wanted = vec![Wanted::default(); self.batches.len()];
+        for (list, rows) in lists.iter().enumerate() {
+            for row in *rows {
+                let place = self.place(*row);
+                let batch = self.batches.partition_point(|(at, batch)| at + batch.len() <= place);
+                let (Some((at, _)), Some(Wanted { rows, owners })) =
+                    (self.batches.get(batch), wanted.get_mut(batch))
+                else {
+                    continue;
+                };
+                rows.push((place - at) as u32);
+                match owners.last_mut() {
+                    Some((owner, range)) if *owner == list => range.end = rows.len(),
+                    _ => owners.push((list, rows.len() - 1..rows.len())),
+                }
+            }
+        }
+        let mut picked = vec![Vec::new(); lists.len()];
+        for ((_, batch), Wanted { rows, owners }) in self.batches.iter().zip(wanted) {
+            if rows.is_empty() {
+                continue;
+            }
+            let all = rows.len() == batch.len() && rows.iter().zip(0..).all(|(row, at)| *row == at);
+            let taken = if all { batch.clone() } else { take_rows(batch, rows.into())? };
+            for (list, range) in owners {
+                picked[list].push(taken.slice(range));
+            }
+        }
+        Ok(picked)
     }
 }
 
-/// Chosen rows of a batch.
-pub(crate) fn chosen(batch: EntryBatch, rows: Vec<u32>) -> Result<EntryBatch, ArrowError> {
-    if rows.len() == batch.len() {
-        return Ok(batch);
-    }
-    let rows = UInt32Array::from(rows);
+/// Rows of one batch that are to be picked.
+#[derive(Clone, Default)]
+struct Wanted {
+    rows: Vec<u32>,
+    /// The lists they are of, and which of `rows` are each one's.
+    owners: Vec<(usize, Range<usize>)>,
+}
+
+fn take_rows(entries: &Entries, rows: UInt32Array) -> Result<Entries, ArrowError> {
     let of = |array: &dyn Array| take(array, &rows, None);
-    let columns = batch.metadata.columns.iter();
+    let columns = entries.metadata.columns.iter();
     let columns = columns.map(|(name, values)| Ok((name.clone(), of(values)?.as_string().clone())));
-    let rest = batch.metadata.rest.as_ref().map(|rest| of(rest).map(|rest| rest.as_map().clone()));
-    Ok(EntryBatch {
-        timestamps: of(&batch.timestamps)?.as_primitive().clone(),
-        lines: batch.lines.take(&rows)?,
+    let rest = entries.metadata.rest.as_ref().map(|rest| of(rest).map(|rest| rest.as_map().clone()));
+    Ok(Entries {
+        timestamps: of(&entries.timestamps)?.as_primitive().clone(),
+        lines: entries.lines.take(&rows)?,
         metadata: Metadata { columns: columns.collect::<Result<_, ArrowError>>()?, rest: rest.transpose()? },
-        labels: batch.labels,
     })
 }
 

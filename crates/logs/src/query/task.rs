@@ -17,7 +17,7 @@ use shred::{Columns, Table};
 use crate::query::cost::Cost;
 use crate::query::gate::{Cancelled, Gate, Reserved, within_bytes};
 use crate::query::plan::{Part, Plan};
-use crate::query::read::{BlockRows, Fetched, arrow_failure, chosen};
+use crate::query::read::{BlockRows, Fetched, arrow_failure};
 use crate::query::run::{QueryContext, eval_failure};
 use crate::query::stats::QueryStats;
 use crate::query::untangle::split;
@@ -154,7 +154,7 @@ impl TaskContext {
             let _reserved = reserved;
             let mut rows = BTreeMap::new();
             for (block, fetched) in fetched {
-                rows.insert(block, fetched.rows().map_err(arrow_failure)?);
+                rows.insert(block, fetched.rows()?);
             }
             let mut apart = Vec::with_capacity(windows.len());
             for window in windows {
@@ -221,7 +221,7 @@ impl TaskContext {
         let work = move || {
             let mut rows = BTreeMap::new();
             for (key, fetched) in fetched {
-                rows.insert(key, fetched.rows().map_err(arrow_failure)?);
+                rows.insert(key, fetched.rows()?);
             }
             let mut screening = Screening { rows, ways, stats, cancelled, consumer, survivors: Vec::new() };
             for (number, window) in windows.iter().enumerate() {
@@ -288,26 +288,21 @@ impl TaskContext {
         let work = move || {
             let mut rows: BTreeMap<usize, BlockRows> = BTreeMap::new();
             for (block, fetched) in fetched {
-                rows.insert(block, fetched.rows().map_err(arrow_failure)?);
+                rows.insert(block, fetched.rows()?);
             }
-            for survivors in group {
+            let mut pieces: BTreeMap<usize, std::vec::IntoIter<Vec<Entries>>> = BTreeMap::new();
+            for (block, rows) in rows {
+                let lists = group.iter().filter(|s| s.block == block).map(|s| s.rows.as_slice());
+                let picked = rows.pick(&lists.collect::<Vec<_>>()).map_err(arrow_failure)?;
+                pieces.insert(block, picked.into_iter());
+            }
+            for survivors in &group {
                 cancelled.check()?;
-                let Some(rows) = rows.get(&survivors.block) else { continue };
                 let window = &windows[survivors.window];
-                let mut left = survivors.rows.as_slice();
-                for range in close(&survivors.rows) {
-                    for (first, entries) in rows.slice(range) {
-                        let count = left.partition_point(|row| *row < first + entries.len() as u64);
-                        let (these, others) = left.split_at(count);
-                        left = others;
-                        if these.is_empty() {
-                            continue;
-                        }
-                        let these = these.iter().map(|row| (row - first) as u32).collect();
-                        let batch = entries.into_batch(window.labels.clone());
-                        let batch = hide(window, chosen(batch, these).map_err(arrow_failure)?)?;
-                        consumer.push(&batch).map_err(eval_failure)?;
-                    }
+                let pieces = pieces.get_mut(&survivors.block).and_then(Iterator::next);
+                for entries in pieces.into_iter().flatten() {
+                    let batch = hide(window, entries.into_batch(window.labels.clone()))?;
+                    consumer.push(&batch).map_err(eval_failure)?;
                 }
             }
             Ok(consumer)

@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use service::{CancellationToken, Failure};
 use tokio::task::JoinHandle;
 
+use crate::ingest::level::DETECTED_LEVEL;
 use crate::query::run::{Querier, QueryContext, within};
 use crate::query::stats::QueryStats;
 use crate::store::entries::tests::{Row as EntryRow, entries};
@@ -81,6 +82,20 @@ impl Random {
     }
 }
 
+/// Several, or none, in one stream; one in another.
+fn level(app: &str, line: &str) -> Option<&'static str> {
+    match app {
+        "text" => Some("unknown"),
+        "logfmt" if line.contains("cache") => None,
+        _ => ["warn", "error"].into_iter().find(|level| line.contains(level)).or(Some("info")),
+    }
+}
+
+fn metadata((app, _, line, meta): &Row) -> Vec<(&str, &str)> {
+    let meta = (!meta.is_empty()).then_some(("meta", meta.as_str()));
+    meta.into_iter().chain(level(app, line).map(|level| (DETECTED_LEVEL, level))).collect()
+}
+
 struct Fixture {
     querier: Querier,
     store: Arc<Store<LogsSignal>>,
@@ -104,7 +119,8 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let (log, recovered) = DiskIngestLog::open(dir.path().join("wal"), LogOptions::default()).unwrap();
         let options = StoreOptions::default();
-        let (store, tasks) = Store::open(LogsSignal, options, Blob::memory(), log, recovered).await.unwrap();
+        let (store, tasks) =
+            Store::open(LogsSignal::default(), options, Blob::memory(), log, recovered).await.unwrap();
         let cancel = CancellationToken::new();
         let tasks = tokio::spawn(tasks.run(cancel.clone()));
         let querier = Querier::new(store.clone(), 2);
@@ -113,15 +129,16 @@ impl Fixture {
 
     async fn push(&mut self, rows: &[Row]) {
         let mut streams: BTreeMap<&str, StreamRows> = BTreeMap::new();
-        for (app, time, line, meta) in rows {
+        for row in rows {
+            let (app, time, line, _) = row;
             let labels = Labels::from_pairs([("app", app.as_str())]);
             let stream = streams.entry(app).or_insert_with(|| StreamRows::new(labels));
             stream.push(*time, line);
-            if !meta.is_empty() {
-                stream.set_metadata("meta", meta);
+            for (name, value) in metadata(row) {
+                stream.set_metadata(name, value);
             }
         }
-        let batch = Rows { streams: streams.into_values().collect() };
+        let batch = Rows { streams: streams.into_values().collect(), ..Rows::default() };
         let body: Bytes = record::encode(&batch);
         self.store.append(&tenant(), body, batch).await.unwrap();
         self.model.extend(rows.iter().cloned());
@@ -138,15 +155,10 @@ impl Fixture {
         self.model.iter().for_each(|row| streams.entry(&row.0).or_default().push(row));
         let batch = |(app, mut rows): (&str, Vec<&Row>)| {
             rows.sort_by_key(|row| row.1);
-            let metadata: Vec<[(&str, &str); 1]> =
-                rows.iter().map(|row| [("meta", row.3.as_str())]).collect();
-            let rows: Vec<EntryRow<'_>> = rows
-                .iter()
-                .zip(&metadata)
-                .map(|(row, meta)| {
-                    (row.1, row.2.as_str(), if row.3.is_empty() { &[][..] } else { &meta[..] })
-                })
-                .collect();
+            let metadata: Vec<Vec<(&str, &str)>> = rows.iter().map(|row| metadata(row)).collect();
+            let rows = rows.iter().zip(&metadata);
+            let rows: Vec<EntryRow<'_>> =
+                rows.map(|(row, metadata)| (row.1, row.2.as_str(), metadata.as_slice())).collect();
             entries(&rows).into_batch(Labels::from_pairs([("app", app)]))
         };
         streams.into_iter().map(batch).collect()
@@ -253,6 +265,9 @@ const METRIC_QUERIES: &[&str] = &[
     r#"sum(count_over_time({app=~".+"}[17s]))"#,
     r#"sum by (meta) (count_over_time({app=~".+"}[1m]))"#,
     r#"count_over_time({app="text"}[2m])"#,
+    r#"sum by (app, detected_level) (count_over_time({app=~".+"} | drop __error__ [1m]))"#,
+    r#"sum by (detected_level) (bytes_over_time({app=~".+"}[2m]))"#,
+    r#"sum without (meta) (rate({app="logfmt"}[1m]))"#,
     r#"sum by (app) (count_over_time({app=~".+"} |= "connection refused" [1m]))"#,
     r#"sum by (level) (count_over_time({app="json"} | json | duration_ms > 500 [1m]))"#,
     r#"sum by (app) (sum_over_time({app="json"} | json | unwrap duration_ms [1m]))"#,
@@ -375,13 +390,18 @@ async fn little_is_read_for_a_needle_a_limit_and_a_count() {
         assert!(read(&context.stats) <= most, "{} lines for {text}", read(&context.stats));
         assert!(context.stats.compressed_bytes.load(Ordering::Relaxed) > 0 || read(&context.stats) == 0);
     }
-    let Ok(Expr::Metric(expr)) = logql::parse(r#"sum by (app) (count_over_time({app="json"}[1m]))"#) else {
-        panic!()
-    };
-    let context = context();
-    let params = MetricParams { start: START, end: START + 600 * SECOND, step: 60 * SECOND, instant: false };
-    fixture.querier.metric_query(&context, &expr, params, MetricLimits::default()).await.unwrap();
-    assert_eq!((read(&context.stats), context.stats.pages.load(Ordering::Relaxed)), (0, 0));
+    for text in [
+        r#"sum by (app) (count_over_time({app="json"}[1m]))"#,
+        r#"sum by (level, detected_level) (count_over_time({app="json"} | drop __error__ [1m]))"#,
+        r#"sum by (detected_level) (bytes_over_time({app="json"}[1m]))"#,
+    ] {
+        let Ok(Expr::Metric(expr)) = logql::parse(text) else { panic!() };
+        let context = context();
+        let params =
+            MetricParams { start: START, end: START + 600 * SECOND, step: 60 * SECOND, instant: false };
+        fixture.querier.metric_query(&context, &expr, params, MetricLimits::default()).await.unwrap();
+        assert_eq!((read(&context.stats), context.stats.pages.load(Ordering::Relaxed)), (0, 0), "{text}");
+    }
     fixture.stop().await;
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use service::config::{Duration, Problems, Secret, Unneeded};
 
 use crate::ruler::config::check_relabel;
-use crate::ruler::relabel::RelabelConfig;
+use model::relabel::RelabelConfig;
 
 /// A destination of remote write: `remote_write.clients.*`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

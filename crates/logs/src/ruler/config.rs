@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use service::config::{ByteSize, Duration, Problems, Unneeded};
 
 use crate::ruler::client::{Authorization, BasicAuth, ClientConfig, TlsConfig};
-use crate::ruler::relabel::{Relabel, RelabelConfig};
+use model::relabel::{Relabel, RelabelConfig};
 
 /// The section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

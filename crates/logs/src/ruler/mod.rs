@@ -14,7 +14,6 @@ pub(crate) mod group;
 mod metrics;
 mod notify;
 mod query;
-mod relabel;
 mod remote;
 mod saved;
 pub(crate) mod status;

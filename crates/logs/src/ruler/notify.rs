@@ -20,7 +20,7 @@ use crate::ruler::client::Client;
 use crate::ruler::config::{AlertmanagerConfig, RulerConfig};
 use crate::ruler::group::CheckedRule;
 use crate::ruler::metrics::{OfAlertmanager, OfTenant, RulerMetrics};
-use crate::ruler::relabel::{Relabel, relabel};
+use model::relabel::{Relabel, relabel};
 
 /// Alerts of a request.
 const BATCH: usize = 256;

@@ -355,7 +355,7 @@ mod tests {
             stream.push(*timestamp, line);
             metadata.iter().for_each(|(name, value)| stream.set_metadata(name, value));
         }
-        head.insert(Rows { streams: vec![stream] });
+        head.insert(Rows { streams: vec![stream], ..Rows::default() });
     }
 
     fn all(head: &LogsHead, app: &str, first: i64, last: i64) -> Vec<String> {

@@ -12,7 +12,7 @@ use crate::store::index::IndexBuilder;
 use crate::store::plan::Plan;
 
 /// Shorter values are taken as text, even if all have one length.
-const MIN_FIXED: usize = 12;
+const MIN_FIXED: usize = 8;
 
 /// See the module.
 #[derive(Debug)]

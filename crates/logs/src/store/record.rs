@@ -1,6 +1,7 @@
 //! The body of an ingest log record: one push, normalised, so that replay needs no rule of ingest.
 //!
-//! Layout, all numbers varints (`i` = zigzag): version; streams; per stream: labels text; rows; timestamps (first `i`, then
+//! Layout, all numbers varints (`i` = zigzag): version; in version 2, which has them: sources; per source: id (16 bytes), low;
+//! pieces; per piece: place of the source, start (`i` difference to the end before), length; in both: streams; per stream: labels text; rows; timestamps (first `i`, then
 //! `i` differences); line lengths; lines; columns; per column: name; values; row differences if not every row has one;
 //! per value 0 (as before) or length + 1 and the text.
 
@@ -8,15 +9,24 @@ use bytes::Bytes;
 use model::Labels;
 
 use crate::store::codec::{CodecError, Reader, put_i64, put_str, put_u64};
+use crate::store::origins::Origins;
 use crate::store::rows::{Column, Rows, StreamRows};
 
-const VERSION: u8 = 1;
+/// Nobody said where the rows come from.
+const PLAIN: u8 = 1;
+/// Begins with what the rows come from.
+const WITH_ORIGINS: u8 = 2;
 
 /// Writes the record of a push.
 pub fn encode(rows: &Rows) -> Bytes {
     let lines: usize = rows.streams.iter().map(|s| s.lines.len() + 8 * s.len() + 64).sum();
     let mut out = Vec::with_capacity(lines + 64);
-    out.push(VERSION);
+    if rows.origins.is_empty() {
+        out.push(PLAIN);
+    } else {
+        out.push(WITH_ORIGINS);
+        rows.origins.encode(&mut out);
+    }
     put_u64(&mut out, rows.streams.len() as u64);
     for stream in &rows.streams {
         encode_stream(stream, &mut out);
@@ -66,18 +76,28 @@ fn encode_column(column: &Column, rows: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads a record back; equal to what was encoded.
+/// Reads what the rows of a record come from; `None` when it does not say.
+pub fn origins(body: &[u8]) -> Result<Option<Origins>, CodecError> {
+    head(&mut Reader::new(body))
+}
+
+fn head(reader: &mut Reader<'_>) -> Result<Option<Origins>, CodecError> {
+    match reader.byte()? {
+        PLAIN => Ok(None),
+        WITH_ORIGINS => Origins::decode(reader).map(Some),
+        other => Err(CodecError::Version(other)),
+    }
+}
+
+/// Reads the rows of a record back; equal to what was encoded but for their origins, which no row has after that.
 pub fn decode(body: &[u8]) -> Result<Rows, CodecError> {
     let mut reader = Reader::new(body);
-    match reader.byte()? {
-        VERSION => {}
-        other => return Err(CodecError::Version(other)),
-    }
+    head(&mut reader)?;
     let streams = (0..reader.count()?).map(|_| decode_stream(&mut reader)).collect::<Result<_, _>>()?;
     if reader.remaining() > 0 {
         return Err(CodecError::Invalid("bytes after the end"));
     }
-    Ok(Rows { streams })
+    Ok(Rows { streams, ..Rows::default() })
 }
 
 fn decode_stream(reader: &mut Reader<'_>) -> Result<StreamRows, CodecError> {
@@ -139,7 +159,9 @@ fn decode_column(reader: &mut Reader<'_>, count: usize) -> Result<Column, CodecE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::origins::Piece;
     use proptest::prelude::*;
+    use wire::loki::Source;
 
     fn rows() -> impl Strategy<Value = Rows> {
         let entry = (any::<i64>(), ".{0,8}", proptest::collection::vec(("[a-c]", "[x-z]{0,2}"), 0..4));
@@ -151,7 +173,26 @@ mod tests {
             }
             stream
         });
-        proptest::collection::vec(stream, 0..4).prop_map(|streams| Rows { streams })
+        let source = any::<u128>().prop_map(|id| Source { id, low: 7 });
+        let sources = proptest::collection::vec(source, 0..2);
+        (proptest::collection::vec(stream, 0..4), sources).prop_map(|(mut streams, sources)| {
+            for (n, stream) in streams.iter_mut().enumerate().filter(|(_, s)| !s.is_empty()) {
+                let start = 10 * n as u64;
+                stream.set_origin(sources.iter().map(|_| Piece { source: 0, start, end: start + 3 }));
+            }
+            let origins = Origins::of(sources, &streams);
+            Rows { streams, origins }
+        })
+    }
+
+    #[test]
+    fn records_of_the_first_version_are_read() {
+        let mut stream = StreamRows::new(Labels::from_pairs([("a", "b")]));
+        stream.push(3, "xy");
+        let rows = Rows { streams: vec![stream], ..Rows::default() };
+        let body = b"\x01\x01\x07{a=\"b\"}\x01\x06\x02xy\x00";
+        assert_eq!(encode(&rows)[..], body[..], "who sends no origins writes what was always written");
+        assert_eq!((decode(body), origins(body)), (Ok(rows), Ok(None)));
     }
 
     fn plain(rows: &Rows) -> Vec<String> {
@@ -169,7 +210,9 @@ mod tests {
     proptest! {
         #[test]
         fn comes_back(rows in rows()) {
-            prop_assert_eq!(plain(&decode(&encode(&rows)).unwrap()), plain(&rows));
+            let body = encode(&rows);
+            prop_assert_eq!(plain(&decode(&body).unwrap()), plain(&rows));
+            prop_assert_eq!(origins(&body).unwrap().unwrap_or_default(), rows.origins);
         }
 
         #[test]
@@ -181,8 +224,10 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>) {
-            bytes.insert(0, VERSION);
-            let _ = decode(&bytes);
+            for version in [PLAIN, WITH_ORIGINS] {
+                bytes.insert(0, version);
+                let _ = decode(&bytes);
+            }
         }
     }
 }

@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use model::Labels;
 
+use crate::store::origins::{Origins, Piece, RowOrigins};
+
 /// Rows of one request, stream by stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
     /// The streams; a stream may occur twice.
     pub streams: Vec<StreamRows>,
+    /// Where the rows come from; empty when nobody said so, and for rows that are read back.
+    pub origins: Origins,
 }
 
 /// Entries of one stream in order of arrival.
@@ -27,6 +31,8 @@ pub struct StreamRows {
     pub line_ends: Vec<u32>,
     /// Structured metadata, a column per name.
     pub columns: Vec<Column>,
+    /// Where each row comes from.
+    pub origins: RowOrigins,
     /// The column that is likely to be asked for next.
     hint: usize,
 }
@@ -64,6 +70,7 @@ impl StreamRows {
             lines: String::new(),
             line_ends: Vec::new(),
             columns: Vec::new(),
+            origins: RowOrigins::default(),
             hint: 0,
         }
     }
@@ -110,6 +117,37 @@ impl StreamRows {
         };
         self.hint = at + 1;
         self.columns[at].set(row, value);
+    }
+
+    /// Says where the entry pushed last comes from.
+    pub fn set_origin(&mut self, pieces: impl IntoIterator<Item = Piece>) {
+        self.origins.set(self.timestamps.len() - 1, pieces);
+    }
+
+    /// Takes the rows out for which `keep` says no; it has an answer for each.
+    pub fn retain(&mut self, keep: &[bool]) {
+        let mut kept = Self::new(self.labels.clone());
+        // The new number of each row that stays.
+        let mut places = Vec::with_capacity(self.len());
+        for (row, stays) in keep.iter().enumerate() {
+            places.push(kept.len() as u32);
+            if *stays {
+                kept.push(self.timestamps[row], self.line(row));
+                if !self.origins.of(row).is_empty() {
+                    kept.set_origin(self.origins.of(row).iter().copied());
+                }
+            }
+        }
+        for column in &self.columns {
+            let mut left = Column::new(column.name.clone());
+            for (row, value) in column.iter().filter(|(row, _)| keep[*row as usize]) {
+                left.set(places[row as usize], value);
+            }
+            if !left.rows.is_empty() {
+                kept.columns.push(left);
+            }
+        }
+        *self = kept;
     }
 
     /// The line of a row.
@@ -175,8 +213,17 @@ mod tests {
         rows.set_metadata("l", "first");
         rows.set_metadata("l", "w");
         assert_eq!((rows.line(0), rows.line(1), rows.line(2)), ("x", "yy", ""));
-        let columns: Vec<(&str, Vec<(u32, &str)>)> =
-            rows.columns.iter().map(|c| (&*c.name, c.iter().collect())).collect();
-        assert_eq!(columns, [("k", vec![(0, "v")]), ("l", vec![(0, "w"), (2, "w")])]);
+        fn columns(rows: &StreamRows) -> Vec<(&str, Vec<(u32, &str)>)> {
+            rows.columns.iter().map(|c| (&*c.name, c.iter().collect())).collect()
+        }
+        assert_eq!(columns(&rows), [("k", vec![(0, "v")]), ("l", vec![(0, "w"), (2, "w")])]);
+
+        let piece = Piece { source: 0, start: 1, end: 2 };
+        rows.set_origin([piece]);
+        rows.retain(&[false, true, true]);
+        assert_eq!((rows.len(), rows.line(0), rows.line(1)), (2, "yy", ""));
+        assert_eq!(rows.timestamps, [2, 3]);
+        assert_eq!(columns(&rows), [("l", vec![(1, "w")])]);
+        assert_eq!((rows.origins.of(0), rows.origins.of(1)), (&[][..], &[piece][..]));
     }
 }

@@ -197,14 +197,20 @@ impl Projection {
         columns.extend(raw.then(|| LINE.to_owned()));
         Self { columns }
     }
+
+    /// Whether anything of the lines is read.
+    pub fn has_lines(&self) -> bool {
+        self.columns.iter().any(|column| column == SHAPE)
+    }
 }
 
 fn broken(name: &str) -> ArrowError {
     ArrowError::SchemaError(format!("column '{name}' of the block has an unexpected type or content"))
 }
 
-/// Takes the entries out of a batch that was read with a [`Projection`]; `table` is that of the block's index.
-pub fn entries(batch: &RecordBatch, table: &Arc<Table>) -> Result<Entries, ArrowError> {
+/// Takes the entries out of a batch that was read with a [`Projection`], of which columns may lack that are null in all of its rows.
+/// `table` is that of the block's index, `has_lines` says whether lines were asked for.
+pub fn entries(batch: &RecordBatch, table: &Arc<Table>, has_lines: bool) -> Result<Entries, ArrowError> {
     let mut timestamps = None;
     let mut metadata = Metadata::empty();
     let mut lines = None;
@@ -254,7 +260,7 @@ pub fn entries(batch: &RecordBatch, table: &Arc<Table>) -> Result<Entries, Arrow
         }
     }
     fields.resize(table.fields.len(), None);
-    let lines = match lines {
+    let lines = match lines.or_else(|| has_lines.then(|| UInt32Array::new_null(batch.num_rows()))) {
         Some(shapes) => Lines::Shredded(ShreddedLines { table: table.clone(), shapes, raw, fields, rest }),
         None => Lines::Absent,
     };
@@ -313,11 +319,11 @@ mod tests {
         let schema = schema(&columns, &lines.table.fields);
         let batch = batch(&schema, &columns, &[piece("a", &a), piece("b", &b)], &lines).unwrap();
         assert_eq!(batch.num_rows(), 3);
-        let back = entries(&batch, &lines.table).unwrap();
+        let back = entries(&batch, &lines.table, true).unwrap();
         assert_eq!(plain(&back), [plain(&a), plain(&b)].concat());
         assert_eq!(labels_json(&labels("a")), r#"{"app":"a"}"#);
         // With a table that lacks the shapes, the block is damaged.
         let table = Table { shapes: Vec::new(), fields: lines.table.fields.clone() };
-        assert!(entries(&batch, &Arc::new(table)).is_err());
+        assert!(entries(&batch, &Arc::new(table), true).is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Int64Array, RecordBatch};
+use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::SchemaRef;
 use block::{Batches, BlockEnd, BlockSummary, SealError, SealedBlock};
 use hashbrown::HashSet;
@@ -11,6 +11,7 @@ use logql::Metadata;
 use model::{Labels, Timestamp};
 use shred::Lines;
 
+use crate::ingest::level::DETECTED_LEVEL;
 use crate::store::entries::{Entries, as_strings, relayout};
 use crate::store::head::LogsHead;
 use crate::store::index::{GRANULE_ROWS, IndexBuilder, IndexStream, RestNames};
@@ -129,13 +130,22 @@ impl<I: Iterator<Item = Result<(Labels, Entries), SealError>>> Writing<I> {
             self.stream = Some(labels.clone());
         }
         let times = piece.timestamps.values();
+        let levels = levels(&piece.metadata);
+        let note = |index: &mut IndexBuilder, row: usize, time: i64, bytes: usize| {
+            index.row(time, bytes);
+            match &levels {
+                Noted::Column(levels) if levels.is_valid(row) => index.level(levels.value(row)),
+                Noted::Column(_) | Noted::None => index.level(""),
+                Noted::InMap => {}
+            }
+        };
         match &piece.lines {
             Lines::Absent => return Err(SealError::Other("rows are sealed without their lines".to_owned())),
             Lines::Text(lines) => {
                 for (row, time) in times.iter().enumerate() {
                     let line = lines.value(row);
                     self.plan.shredder.push(line);
-                    self.index.row(*time, line.len());
+                    note(&mut self.index, row, *time, line.len());
                 }
             }
             Lines::Shredded(lines) => {
@@ -143,7 +153,7 @@ impl<I: Iterator<Item = Result<(Labels, Entries), SealError>>> Writing<I> {
                     self.line.clear();
                     lines.line(row, &mut self.line);
                     self.plan.shredder.push(&self.line);
-                    self.index.row(*time, self.line.len());
+                    note(&mut self.index, row, *time, self.line.len());
                 }
             }
         }
@@ -158,6 +168,23 @@ impl<I: Iterator<Item = Result<(Labels, Entries), SealError>>> Writing<I> {
             }
         }
     }
+}
+
+/// Where the levels of entries are.
+enum Noted<'a> {
+    Column(&'a StringArray),
+    /// Among rare names, where they are not looked for.
+    InMap,
+    None,
+}
+
+fn levels(metadata: &Metadata) -> Noted<'_> {
+    let keys = metadata.rest.as_ref().and_then(|rest| as_strings(rest.keys().as_ref()));
+    if keys.is_some_and(|keys| keys.iter().flatten().any(|key| key == DETECTED_LEVEL)) {
+        return Noted::InMap;
+    }
+    let column = metadata.columns.iter().find(|(name, _)| **name == *DETECTED_LEVEL);
+    column.map_or(Noted::None, |(_, levels)| Noted::Column(levels))
 }
 
 impl<I: Iterator<Item = Result<(Labels, Entries), SealError>>> Iterator for Writing<I> {
@@ -211,7 +238,7 @@ mod tests {
                 }
                 rows
             });
-            head.insert(Rows { streams: streams.collect() });
+            head.insert(Rows { streams: streams.collect(), ..Rows::default() });
         }
         head
     }
@@ -220,7 +247,7 @@ mod tests {
         let batches: Vec<RecordBatch> = block.batches.by_ref().collect::<Result<_, _>>().unwrap();
         let BlockEnd { index, summary } = block.batches.end().unwrap();
         let index = BlockIndex::decode(&index).unwrap();
-        let entries = batches.iter().map(|b| schema::entries(b, &index.table).unwrap()).collect();
+        let entries = batches.iter().map(|b| schema::entries(b, &index.table, true).unwrap()).collect();
         (index, summary, entries)
     }
 

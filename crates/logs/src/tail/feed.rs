@@ -193,7 +193,7 @@ mod tests {
         let labels = Labels::from_pairs([("app", app)]);
         let mut stream = StreamRows::new(labels.clone());
         stream.push(5, line);
-        (record::encode(&Rows { streams: vec![stream] }), vec![labels])
+        (record::encode(&Rows { streams: vec![stream], ..Rows::default() }), vec![labels])
     }
 
     fn matcher(app: &str) -> Vec<Matcher> {

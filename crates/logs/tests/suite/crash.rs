@@ -17,8 +17,9 @@ fn push(start: i64, from: usize, count: usize) -> PushRequest {
     let stream = |app: &str| PushStream {
         labels: format!("{{app={app:?}}}"),
         entries: (from..from + count).map(entry).collect(),
+        ..PushStream::default()
     };
-    PushRequest { streams: vec![stream("a"), stream("b")] }
+    PushRequest { streams: vec![stream("a"), stream("b")], ..PushRequest::default() }
 }
 
 /// How often each line of each app is found.

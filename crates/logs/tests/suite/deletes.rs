@@ -29,9 +29,9 @@ fn push(app: &str, lines: impl IntoIterator<Item = (i64, String)>) -> PushReques
         line: line.as_str().into(),
         metadata: Vec::new(),
     });
-    PushRequest {
-        streams: vec![PushStream { labels: format!("{{app={app:?}}}"), entries: entries.collect() }],
-    }
+    let labels = format!("{{app={app:?}}}");
+    let stream = PushStream { labels, entries: entries.collect(), ..PushStream::default() };
+    PushRequest { streams: vec![stream], ..PushRequest::default() }
 }
 
 async fn add(running: &Running, app: &str, lines: impl IntoIterator<Item = (i64, String)>) {

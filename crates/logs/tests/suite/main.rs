@@ -5,6 +5,7 @@ mod configs;
 mod conformance;
 mod crash;
 mod deletes;
+mod delivery;
 mod interface;
 mod patterns;
 mod rules;

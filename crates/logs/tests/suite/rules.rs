@@ -78,8 +78,12 @@ async fn groups_are_evaluated() {
     let entry =
         |n: i64, line: &str| PushEntry { timestamp_ns: now + n, line: line.into(), metadata: Vec::new() };
     let entries = vec![entry(1, "error 1"), entry(2, "fine"), entry(3, "error 2")];
-    let streams = vec![PushStream { labels: "{app=\"a\"}".to_owned(), entries }];
-    running.handle.push(&LogsHandle::default_tenant(), PushRequest { streams }).await.unwrap();
+    let streams = vec![PushStream { labels: "{app=\"a\"}".to_owned(), entries, ..PushStream::default() }];
+    running
+        .handle
+        .push(&LogsHandle::default_tenant(), PushRequest { streams, ..PushRequest::default() })
+        .await
+        .unwrap();
     let (status, text) = call(&running, Method::POST, "/loki/api/v1/rules/ns", GROUP).await;
     assert_eq!(status, 202, "{text}");
     let deadline = Instant::now() + Duration::from_secs(20);

@@ -32,13 +32,13 @@ fn request(rows: &[Row]) -> PushRequest {
     for (app, time, line) in rows {
         let labels = format!("{{app={app:?}}}");
         let at = streams.iter().position(|s| s.labels == labels).unwrap_or_else(|| {
-            streams.push(PushStream { labels: labels.clone(), entries: Vec::new() });
+            streams.push(PushStream { labels: labels.clone(), ..PushStream::default() });
             streams.len() - 1
         });
         let metadata = vec![("n".into(), line.as_str().into())];
         streams[at].entries.push(PushEntry { timestamp_ns: *time, line: line.as_str().into(), metadata });
     }
-    PushRequest { streams }
+    PushRequest { streams, ..PushRequest::default() }
 }
 
 fn entries(answer: &Value) -> Vec<Row> {

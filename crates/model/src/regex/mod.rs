@@ -7,10 +7,13 @@
 //! Known to differ from Go 1.27: Unicode tables are those of version 16; patterns nested deeper than 250
 //! parentheses and patterns compiled to more than 16 MiB are refused earlier than by Go.
 
+mod automaton;
 mod class;
 mod literal;
 mod parse;
 mod template;
+
+pub use automaton::{Automaton, State};
 
 use std::fmt;
 use std::sync::Arc;

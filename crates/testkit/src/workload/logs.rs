@@ -70,7 +70,7 @@ pub fn log_bodies(load: LogLoad) -> impl Iterator<Item = Body> {
 }
 
 /// Writes one line and returns the labels of its stream.
-fn write_line(random: &mut StdRng, line: &mut String) -> String {
+pub(super) fn write_line(random: &mut StdRng, line: &mut String) -> String {
     let pick = random.random_range(0..100);
     let level = pick_level(random);
     // Writing to a String cannot fail.

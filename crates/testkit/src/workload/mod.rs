@@ -1,9 +1,11 @@
-//! Deterministic workloads: request bodies of logs and traces that look like a small fleet's.
+//! Deterministic workloads that look like a small fleet's: request bodies of logs and traces, files of containers.
 
+mod docker;
 mod logs;
 mod proto;
 mod traces;
 
+pub use docker::{container_lines, docker_lines};
 pub use logs::{LogLoad, log_bodies};
 pub use traces::{TraceLoad, trace_bodies};
 

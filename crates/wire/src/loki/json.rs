@@ -56,7 +56,7 @@ impl Decoder {
     }
 
     fn stream(&mut self, reader: &mut Reader<'_>) -> Result<PushStream, JsonError> {
-        let mut stream = PushStream { labels: "{}".to_owned(), entries: Vec::new() };
+        let mut stream = PushStream { labels: "{}".to_owned(), ..PushStream::default() };
         reader.object(|reader, key| match &*key {
             "stream" if !reader.null()? => {
                 stream.labels = labels(reader)?;

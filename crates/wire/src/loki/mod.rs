@@ -5,6 +5,7 @@
 //! shares the decompressed body.
 
 mod json;
+mod origins;
 mod protobuf;
 mod rfc3339;
 
@@ -14,6 +15,9 @@ use crate::decompress::{DecompressError, Encoding, decompress};
 use crate::proto::ProtoError;
 use crate::{JsonError, Str};
 
+pub use origins::{
+    MAX_RANGES, MAX_SOURCES, OriginError, OriginReader, OriginWriter, Ranges, Source, origins,
+};
 pub use protobuf::{encode_push, encode_push_protobuf};
 
 /// A push: entries by stream, exactly as sent; nothing is validated beyond the format.
@@ -21,6 +25,8 @@ pub use protobuf::{encode_push, encode_push_protobuf};
 pub struct PushRequest {
     /// In the order of the body; the same labels may occur more than once.
     pub streams: Vec<PushStream>,
+    /// What the origins of the streams refer to; empty from clients that know nothing of origins.
+    pub sources: Vec<Source>,
 }
 
 /// Entries of one stream.
@@ -30,6 +36,8 @@ pub struct PushStream {
     pub labels: String,
     /// In the order of the body.
     pub entries: Vec<PushEntry>,
+    /// Where each entry comes from, packed by [`OriginWriter`], read by [`origins()`]; empty when that is not known.
+    pub origins: Bytes,
 }
 
 /// One log line.
@@ -72,6 +80,9 @@ pub enum PushError {
     /// The bytes are not `logproto.PushRequest`.
     #[error("malformed push request: {0}")]
     Protobuf(#[from] ProtoError),
+    /// The origins of entries do not hold together.
+    #[error("malformed push request: {0}")]
+    Origins(#[from] OriginError),
     /// The text is not JSON or not a push.
     #[error(transparent)]
     Json(#[from] JsonError),
@@ -131,7 +142,12 @@ fn decode(body: Bytes, is_json: bool, dialect: Dialect, max: usize) -> Result<Pu
             Dialect::Legacy => json::decode_legacy(body)?,
         });
     }
-    Ok(protobuf::decode(&decompress(body, Encoding::Snappy, max)?)?)
+    protobuf::decode(&decompress(body, Encoding::Snappy, max)?)
+}
+
+/// Reads a push in protobuf that is not compressed, as [`encode_push_protobuf`] writes it.
+pub fn decode_push_protobuf(body: &Bytes) -> Result<PushRequest, PushError> {
+    protobuf::decode(body)
 }
 
 /// Whether a `Content-Type` is JSON; everything else that is a media type means protobuf.

@@ -2,22 +2,31 @@
 //!
 //! PushRequest { streams = 1 }, StreamAdapter { labels = 1, entries = 2 }, EntryAdapter { timestamp = 1
 //! (google.protobuf.Timestamp), line = 2, structuredMetadata = 3 }, LabelPairAdapter { name = 1, value = 2 }.
+//! Field 13 of the first two is ours: see [`super::origins`](mod@super::origins).
 
 use bytes::Bytes;
 
-use super::{PushEntry, PushRequest, PushStream};
+use super::{OriginError, PushEntry, PushError, PushRequest, PushStream, origins};
 use crate::Str;
 use crate::proto::{Fields, ProtoError, Value, Writer};
 
 const NANOS: i64 = 1_000_000_000;
 
-pub(super) fn decode(body: &Bytes) -> Result<PushRequest, ProtoError> {
+pub(super) fn decode(body: &Bytes) -> Result<PushRequest, PushError> {
     let mut request = PushRequest::default();
     for field in Fields::new(body) {
-        if let (1, value) = field? {
-            request.streams.push(stream(body, bytes(1, value)?)?);
+        match field? {
+            (1, value) => request.streams.push(stream(body, bytes(1, value)?)?),
+            (origins::FIELD, value) => {
+                if request.sources.len() == origins::MAX_SOURCES {
+                    return Err(OriginError::Sources.into());
+                }
+                request.sources.push(origins::read_source(bytes(origins::FIELD, value)?)?);
+            }
+            _ => {}
         }
     }
+    origins::check(&request)?;
     Ok(request)
 }
 
@@ -30,6 +39,7 @@ fn stream(body: &Bytes, raw: &[u8]) -> Result<PushStream, ProtoError> {
         match field? {
             (1, value) => stream.labels = String::from_utf8_lossy(bytes(1, value)?).into_owned(),
             (2, value) => stream.entries.push(entry(body, bytes(2, value)?)?),
+            (origins::FIELD, value) => stream.origins = body.slice_ref(bytes(origins::FIELD, value)?),
             _ => {}
         }
     }
@@ -85,23 +95,30 @@ fn bytes(number: u32, value: Value<'_>) -> Result<&[u8], ProtoError> {
 ///
 /// # Panics
 /// If the push is larger than the 4 GiB that snappy's block format can hold.
-pub fn encode_push(streams: &[PushStream]) -> Bytes {
-    let plain = encode_push_protobuf(streams);
+pub fn encode_push(request: &PushRequest) -> Bytes {
+    let plain = encode_push_protobuf(request);
     let compressed = snap::raw::Encoder::new().compress_vec(&plain);
     compressed.expect("fails only on inputs of 4 GiB, which no batch reaches").into()
 }
 
 /// Writes `logproto.PushRequest` without compression.
-pub fn encode_push_protobuf(streams: &[PushStream]) -> Vec<u8> {
+pub fn encode_push_protobuf(request: &PushRequest) -> Vec<u8> {
+    let PushRequest { streams, sources } = request;
     let size: usize = streams.iter().flat_map(|stream| &stream.entries).map(|entry| entry.bytes() + 32).sum();
-    let mut out = Writer::with_capacity(size + 256 * streams.len());
+    let mut out = Writer::with_capacity(size + 256 * streams.len() + 32 * sources.len());
     for stream in streams {
         out.message(1, |out| {
             out.string(1, &stream.labels);
             for entry in &stream.entries {
                 out.message(2, |out| write_entry(out, entry));
             }
+            if !stream.origins.is_empty() {
+                out.bytes(origins::FIELD, &stream.origins);
+            }
         });
+    }
+    for source in sources {
+        origins::write_source(&mut out, source);
     }
     out.finish()
 }

@@ -7,7 +7,8 @@ use prost::Message;
 use wire::Str;
 use wire::decompress::DecompressError;
 use wire::loki::{
-    Dialect, PushEntry, PushError, PushRequest, PushStream, decode_push, encode_push, read_push,
+    Dialect, OriginError, OriginWriter, PushEntry, PushError, PushRequest, PushStream, Source, decode_push,
+    encode_push, read_push,
 };
 
 /// The messages as prost's derive has them.
@@ -68,21 +69,35 @@ fn push() -> impl Strategy<Value = PushRequest> {
     let pair = ("[a-z_]{0,5}", any::<String>()).prop_map(|(n, v)| (Str::from(n), Str::from(v)));
     let entry = (any::<i64>(), any::<String>(), vec(pair, 0..3))
         .prop_map(|(timestamp_ns, line, metadata)| PushEntry { timestamp_ns, line: line.into(), metadata });
-    let stream = ("\\{a=\"[a-z]{0,4}\"\\}", vec(entry, 0..5))
-        .prop_map(|(labels, entries)| PushStream { labels, entries });
-    vec(stream, 0..4).prop_map(|streams| PushRequest { streams })
+    let stream = ("\\{a=\"[a-z]{0,4}\"\\}", vec(entry, 0..5)).prop_map(|(labels, entries)| PushStream {
+        labels,
+        entries,
+        ..Default::default()
+    });
+    let source = any::<(u128, u64)>().prop_map(|(id, low)| Source { id, low });
+    (vec(stream, 0..4), vec(source, 0..3)).prop_map(|(mut streams, sources)| {
+        for (stream, _) in streams.iter_mut().zip(&sources) {
+            let mut writer = OriginWriter::default();
+            (0..stream.entries.len() as u64).for_each(|i| match i % 3 {
+                2 => writer.push_none(),
+                _ => writer.push((i % sources.len() as u64) as u32, &[i..i + 1, 9..10 + i]),
+            });
+            stream.origins = writer.finish();
+        }
+        PushRequest { streams, sources }
+    })
 }
 
 proptest! {
     #[test]
     fn what_is_written_is_read(request in push()) {
-        let body = encode_push(&request.streams);
+        let body = encode_push(&request);
         prop_assert_eq!(decode_push(body, PROTOBUF, Dialect::V1, 1 << 20).unwrap(), request);
     }
 
     #[test]
     fn generated_code_reads_the_same(request in push()) {
-        let plain = wire::loki::encode_push_protobuf(&request.streams);
+        let plain = wire::loki::encode_push_protobuf(&request);
         let mut foreign = logproto::PushRequest::decode(&plain[..]).unwrap();
         for (stream, expect) in foreign.streams.iter_mut().zip(&request.streams) {
             prop_assert_eq!(stream.entries.len(), expect.entries.len());
@@ -98,8 +113,52 @@ proptest! {
             }
         }
         prop_assert_eq!(foreign.streams.len(), request.streams.len());
+        let mut request = request;
+        request.sources.clear();
+        request.streams.iter_mut().for_each(|stream| stream.origins.clear());
         prop_assert_eq!(decode(&foreign.encode_to_vec()).unwrap(), request);
     }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes: Vec<u8>, request in push(), at: prop::sample::Index) {
+        let _ = decode(&bytes);
+        let mut damaged = wire::loki::encode_push_protobuf(&request);
+        if !damaged.is_empty() {
+            let at = at.index(damaged.len());
+            damaged.splice(at..at + 1, bytes);
+            let _ = decode(&damaged);
+        }
+    }
+}
+
+#[test]
+fn origins_that_do_not_pair_are_refused() {
+    let request = |origins: &'static [u8], sources| PushRequest {
+        streams: vec![PushStream {
+            entries: vec![PushEntry::default()],
+            origins: Bytes::from_static(origins),
+            ..Default::default()
+        }],
+        sources,
+    };
+    let sources = vec![Source { id: 5, low: 7 }];
+    let good = request(&[1, 0, 14, 9], sources.clone());
+    assert_eq!(decode(&wire::loki::encode_push_protobuf(&good)), Ok(good));
+    for (request, expect) in [
+        (request(&[1, 0, 14, 9], vec![]), OriginError::Source { source_index: 0, sources: 0 }),
+        (request(&[0, 0], sources.clone()), OriginError::Count { entries: 1, origins: 2 }),
+        (request(&[1, 0, 14, 0], sources), OriginError::Range { start: 7, length: 0 }),
+    ] {
+        let error = decode(&wire::loki::encode_push_protobuf(&request)).unwrap_err();
+        assert_eq!(error, PushError::Origins(expect));
+    }
+    assert_eq!(decode(&[0x6a, 3, 0x0a, 1, 7]), Err(PushError::Origins(OriginError::Id(1))));
+    let sources = vec![Source { id: 5, low: 0 }; wire::loki::MAX_SOURCES + 1];
+    let many = PushRequest { streams: vec![], sources };
+    let plain = wire::loki::encode_push_protobuf(&many);
+    let block = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
+    let error = decode_push(block.into(), PROTOBUF, Dialect::V1, 1 << 30).unwrap_err();
+    assert_eq!(error, PushError::Origins(OriginError::Sources));
 }
 
 #[test]
@@ -138,10 +197,13 @@ fn bodies_that_are_no_pushes() {
     assert!(matches!(decode(&[0x0a, 0x05, 1]), Err(PushError::Protobuf(_))));
     let lying = Bytes::from_static(&[0x80, 0x80, 0x80, 0x80, 0x08, 0, 1]);
     assert!(matches!(decode_push(lying, PROTOBUF, Dialect::V1, usize::MAX), Err(PushError::Decompress(_))));
-    let large = encode_push(&[PushStream {
-        labels: "{}".into(),
-        entries: vec![PushEntry { line: "x".repeat(5000).into(), ..Default::default() }],
-    }]);
+    let large = encode_push(&PushRequest {
+        streams: vec![PushStream {
+            entries: vec![PushEntry { line: "x".repeat(5000).into(), ..Default::default() }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
     let error = decode_push(large, PROTOBUF, Dialect::V1, 4999).unwrap_err();
     assert_eq!(error, PushError::Decompress(DecompressError::TooLarge { limit: 4999 }));
     assert!(error.is_too_large());

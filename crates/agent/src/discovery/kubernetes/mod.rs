@@ -63,7 +63,7 @@ impl KubernetesDiscovery {
         let mut namespaces = JoinSet::new();
         for namespace in &self.namespaces {
             let follow = Namespace {
-                job: self.job.clone(),
+                job: FileJob { notes: self.job.notes.part(namespace), ..self.job.clone() },
                 watch: Watch::new(
                     self.access.clone(),
                     namespace,

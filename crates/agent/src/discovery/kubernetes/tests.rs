@@ -97,7 +97,7 @@ impl Fixture {
         let rules: Vec<crate::relabel::RelabelConfig> = serde_json::from_value(rules).unwrap();
         let rules = rules.iter().map(|rule| Relabel::compile(rule).unwrap()).collect();
         let (sender, commands) = sync_channel(100);
-        let job = FileJob { job: 0, rules, docker: false };
+        let job = FileJob { job: 0, rules, docker: false, notes: Default::default() };
         let announce = Announce::new("sd", sender);
         let discovery = KubernetesDiscovery::new(job, &config, announce, TargetMetrics::default()).unwrap();
         let tasks = vec![

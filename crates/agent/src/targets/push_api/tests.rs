@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use wire::Str;
-use wire::loki::{PushEntry, encode_push};
+use wire::loki::{PushEntry, PushRequest, encode_push};
 
 use super::*;
 use crate::targets::testing::Bench;
@@ -53,6 +53,10 @@ impl Fixture {
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+fn request(streams: Vec<PushStream>) -> bytes::Bytes {
+    encode_push(&PushRequest { streams, ..PushRequest::default() })
+}
+
 fn stream(labels: &str, lines: &[&str]) -> PushStream {
     let text = |s: &str| Str::from_utf8_lossy(bytes::Bytes::copy_from_slice(s.as_bytes()));
     let entry = |line: &&str| PushEntry {
@@ -60,13 +64,13 @@ fn stream(labels: &str, lines: &[&str]) -> PushStream {
         line: text(line),
         metadata: vec![(text("trace_id"), text("abc"))],
     };
-    PushStream { labels: labels.into(), entries: lines.iter().map(entry).collect() }
+    PushStream { labels: labels.into(), entries: lines.iter().map(entry).collect(), ..Default::default() }
 }
 
 #[tokio::test]
 async fn an_acknowledgement_means_delivery() {
     let fixture = Fixture::start(Bench::new(json!([]), 1 << 20), true, PATIENCE);
-    let body = encode_push(&[stream(r#"{app="a"}"#, &["one", "two"])]);
+    let body = request(vec![stream(r#"{app="a"}"#, &["one", "two"])]);
     let answer = fixture.post("/loki/api/v1/push", "application/x-protobuf", body);
     let (one, two) = (fixture.bench.entry().await, fixture.bench.entry().await);
     assert_eq!(one.labels.to_string(), r#"{app="a", pushed="yes"}"#);
@@ -119,7 +123,7 @@ async fn what_cannot_be_taken_is_refused() {
     let fixture = Fixture::start(Bench::new(json!([]), 1 << 20), false, PATIENCE);
     let answer = fixture.post("/loki/api/v1/push", "application/x-protobuf", "garbage");
     assert_eq!(answer.await.unwrap().0, 400);
-    let body = encode_push(&[stream("{app=", &["bad"]), stream(r#"{app="a"}"#, &["good"])]);
+    let body = request(vec![stream("{app=", &["bad"]), stream(r#"{app="a"}"#, &["good"])]);
     let answer = fixture.post("/loki/api/v1/push", "application/x-protobuf", body);
     assert_eq!(fixture.bench.lines(1).await, [r#"{app="a", pushed="yes"} good"#]);
     let (status, text) = answer.await.unwrap();

@@ -169,7 +169,6 @@ impl SyslogTarget {
     }
 
     /// Where it listens, with the real port.
-    #[cfg(test)]
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -13,8 +13,8 @@ use wire::proto::Writer;
 use crate::ruler::client::{Client, ClientConfig, Refused};
 use crate::ruler::config::RulerConfig;
 use crate::ruler::metrics::{Dropped, OfRemote, RulerMetrics};
-use crate::ruler::relabel::{Relabel, relabel};
 use crate::ruler::remote::queue::{Batch, Queue};
+use model::relabel::{Relabel, relabel};
 
 /// Where samples go.
 pub(super) struct Destination {

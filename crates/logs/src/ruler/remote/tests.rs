@@ -13,7 +13,7 @@ use wire::prometheus::remote::{TimeSeries, decode};
 
 use super::*;
 use crate::ruler::client::ClientConfig;
-use crate::ruler::relabel::RelabelConfig;
+use model::relabel::RelabelConfig;
 
 /// Tenant and series of a request.
 type Request = (String, Vec<TimeSeries>);

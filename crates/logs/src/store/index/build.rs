@@ -8,6 +8,7 @@ use model::Labels;
 use shred::Table;
 
 use crate::store::index::histogram::Histogram;
+use crate::store::index::levels::LevelNotes;
 use crate::store::index::stream::{IndexStream, Part};
 use crate::store::index::{GRANULE_ROWS, RestNames, encode};
 
@@ -29,6 +30,7 @@ pub struct IndexBuilder {
     start: u64,
     times: Vec<i64>,
     bytes: Vec<u32>,
+    levels: LevelNotes,
     parts: Vec<Part>,
     needles: NeedleBuilder,
 }
@@ -67,6 +69,11 @@ impl IndexBuilder {
         }
         self.times.push(time);
         self.bytes.push(line_bytes.try_into().unwrap_or(u32::MAX));
+    }
+
+    /// The level of the row that was added last; empty for none. Where it is not said of all rows of a stream, they are unknown.
+    pub fn level(&mut self, level: &str) {
+        self.levels.add(level);
     }
 
     /// Rows added so far.
@@ -117,12 +124,13 @@ impl IndexBuilder {
     fn end_stream(&mut self) {
         let Some(labels) = self.labels.take() else { return };
         let (times, bytes) = (std::mem::take(&mut self.times), std::mem::take(&mut self.bytes));
-        let parts = std::mem::take(&mut self.parts);
+        let (parts, levels) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.levels));
         if times.is_empty() {
             return;
         }
         let histogram = Histogram::new(&times, &bytes);
-        let stream = IndexStream::new(labels, self.start, &times, parts, histogram);
+        let levels = levels.finish(&times, &bytes, &histogram);
+        let stream = IndexStream::new(labels, self.start, &times, parts, histogram, levels);
         self.start = stream.rows.end;
         self.streams.push(stream);
     }

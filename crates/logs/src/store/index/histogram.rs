@@ -8,8 +8,8 @@ use crate::store::codec::{CodecError, Reader, put_i64, put_u64};
 
 /// Width of a bucket in nanoseconds.
 pub const BUCKET: i64 = 60_000_000_000;
-/// Rows that a byte of histogram must stand for.
-const ROWS_PER_BYTE: usize = 4;
+/// Rows that a byte of histogram must stand for: about four in a minute, which itself are a hundred bytes or more of the block.
+const ROWS_PER_BYTE: usize = 1;
 
 /// The buckets of a stream that hold entries, as varints: number of the first; per bucket the distance to the one before less one (none
 /// for the first), entries, bytes.
@@ -32,6 +32,17 @@ pub struct Bucket {
 impl Histogram {
     /// The histogram of ascending times, each with the bytes of its line; empty if it would be large for so few rows.
     pub(super) fn new(times: &[i64], bytes: &[u32]) -> Self {
+        let histogram = Self::of(times, bytes);
+        if Self::is_worth(histogram.0.len(), times.len()) { histogram } else { Self::default() }
+    }
+
+    /// Whether so many rows are worth so many bytes.
+    pub(super) fn is_worth(bytes: usize, rows: usize) -> bool {
+        bytes * ROWS_PER_BYTE <= rows
+    }
+
+    /// The histogram, however large.
+    pub(super) fn of(times: &[i64], bytes: &[u32]) -> Self {
         let mut out = Vec::new();
         let mut before: Option<i64> = None;
         let mut at = 0;
@@ -48,7 +59,7 @@ impl Histogram {
             before = Some(number);
             at += count;
         }
-        if out.len() * ROWS_PER_BYTE > times.len() { Self::default() } else { Self(out.into()) }
+        Self(out.into())
     }
 
     /// Whether there is none.

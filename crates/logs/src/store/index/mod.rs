@@ -7,6 +7,7 @@
 
 mod build;
 mod histogram;
+mod levels;
 mod stream;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use shred::Table;
 
 pub use build::IndexBuilder;
 pub use histogram::{BUCKET, Bucket, Histogram};
+pub use levels::Levels;
 pub use stream::{IndexStream, Part, Run, share};
 
 use crate::store::codec::{CodecError, Reader, put_str, put_u64};
@@ -26,7 +28,10 @@ use crate::store::codec::{CodecError, Reader, put_str, put_u64};
 pub const GRANULE_ROWS: u64 = 4096;
 /// Names of the map that the index lists at most.
 const MAX_REST_NAMES: usize = 1000;
-const VERSION: u8 = 2;
+/// Since 3 streams tell the levels of their entries.
+const VERSION: u8 = 3;
+/// The oldest version that is read.
+const OLDEST_VERSION: u8 = 2;
 
 /// What a block holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,9 +128,9 @@ impl BlockIndex {
     /// Reads an index object. The needle index stays in its bytes.
     pub fn decode(bytes: &Bytes) -> Result<Self, CodecError> {
         let mut reader = Reader::new(bytes);
-        match reader.byte()? {
-            VERSION => {}
-            other => return Err(CodecError::Version(other)),
+        let version = reader.byte()?;
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
+            return Err(CodecError::Version(version));
         }
         let count = reader.count()?;
         let columns = names(&mut reader, count)?;
@@ -142,7 +147,7 @@ impl BlockIndex {
         let mut streams = Vec::with_capacity(count.min(1 << 16));
         let mut at = 0u64;
         for _ in 0..count {
-            let stream = IndexStream::decode(&mut reader, at)?;
+            let stream = IndexStream::decode(&mut reader, at, version)?;
             at = stream.rows.end;
             streams.push(stream);
         }

@@ -6,7 +6,8 @@ use model::Labels;
 
 use crate::store::codec::{CodecError, Reader, put_i64, put_str, put_u64};
 use crate::store::index::histogram::Histogram;
-use crate::store::index::{Amount, GRANULE_ROWS};
+use crate::store::index::levels::Levels;
+use crate::store::index::{Amount, GRANULE_ROWS, OLDEST_VERSION};
 
 /// Within a granule the time of every row at a multiple of this is known, roughly.
 const MARK_ROWS: u64 = 256;
@@ -27,6 +28,8 @@ pub struct IndexStream {
     marks: Vec<[u16; MARKS]>,
     /// Entries and bytes per minute; empty if it was not worth keeping.
     pub histogram: Histogram,
+    /// The same by level.
+    pub levels: Levels,
 }
 
 /// The rows of a stream in one granule.
@@ -59,6 +62,7 @@ impl IndexStream {
         times: &[i64],
         parts: Vec<Part>,
         histogram: Histogram,
+        levels: Levels,
     ) -> Self {
         let rows = start..start + times.len() as u64;
         let mut marks = vec![[0; MARKS]; parts.len()];
@@ -70,7 +74,7 @@ impl IndexStream {
                     (part.offset(time) << 16).checked_div(part.length()).unwrap_or(0).min(0xffff) as u16;
             }
         }
-        Self { labels, rows, parts, marks, histogram }
+        Self { labels, rows, parts, marks, histogram, levels }
     }
 
     /// First time of the stream in this block.
@@ -146,7 +150,7 @@ impl IndexStream {
     }
 
     /// Labels; rows; per part first time (difference to the last one before), last time (difference), bytes, marks; bytes of
-    /// the histogram, and it.
+    /// the histogram, and it; levels.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_str(out, &self.labels.to_string());
         put_u64(out, self.rows.end - self.rows.start);
@@ -162,9 +166,10 @@ impl IndexStream {
         }
         put_u64(out, self.histogram.bytes().len() as u64);
         out.extend_from_slice(self.histogram.bytes());
+        self.levels.encode(out);
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>, start: u64) -> Result<Self, CodecError> {
+    pub(super) fn decode(reader: &mut Reader<'_>, start: u64, version: u8) -> Result<Self, CodecError> {
         let labels = Labels::parse(reader.str()?).map_err(|_| CodecError::Invalid("labels"))?;
         let rows = start..start.checked_add(reader.u64()?).ok_or(CodecError::Overflow)?;
         if rows.is_empty() {
@@ -194,7 +199,8 @@ impl IndexStream {
         }
         let length = reader.count()?;
         let histogram = Histogram::decode(reader.take(length)?)?;
-        Ok(Self { labels, rows, parts, marks: all_marks, histogram })
+        let levels = if version > OLDEST_VERSION { Levels::decode(reader)? } else { Levels::default() };
+        Ok(Self { labels, rows, parts, marks: all_marks, histogram, levels })
     }
 }
 

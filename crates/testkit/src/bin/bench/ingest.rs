@@ -11,7 +11,7 @@ use testkit::port;
 use testkit::process::{Launch, Process};
 use testkit::workload::{Body, LogLoad, TraceLoad, log_bodies, trace_bodies};
 
-use crate::cost::{cpu_seconds, disk_bytes, peak_mib};
+use testkit::cost::{cpu_seconds, disk_bytes, peak_mib};
 
 /// Long enough for a slow machine to start and flush.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -157,7 +157,7 @@ fn measure(server: Server<'_>) -> Result<()> {
 }
 
 /// Counts what is written to it.
-struct Counter(u64);
+pub(crate) struct Counter(pub(crate) u64);
 
 impl std::io::Write for Counter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use testkit::http::{self, Request};
 
-use crate::cost::{cpu_seconds, peak_mib};
 use crate::ingest::{self, PATIENCE};
+use testkit::cost::{cpu_seconds, peak_mib};
 
 /// How long the stored lines lie apart, nanoseconds.
 const STEP: i64 = 10_000_000;

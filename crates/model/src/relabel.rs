@@ -1,14 +1,16 @@
-//! Prometheus' relabelling: rules that change the labels of a target, or drop it.
+//! Prometheus' relabelling: rules that change labels of targets, alerts and series, or drop what has them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use md5::Digest as _;
-use model::is_label_name;
-use model::regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use crate::is_label_name;
+use crate::regex::Regex;
+
 /// One of `relabel_configs`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct RelabelConfig {
     /// Labels whose values are joined.
@@ -41,6 +43,30 @@ impl Default for RelabelConfig {
     }
 }
 
+/// As it would be written on one line: only what is not as by default.
+impl fmt::Display for RelabelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let default = Self::default();
+        write!(f, "{{action: {}", self.action)?;
+        if !self.source_labels.is_empty() {
+            write!(f, ", source_labels: [{}]", self.source_labels.join(", "))?;
+        }
+        let texts = [
+            ("separator", &self.separator, &default.separator),
+            ("regex", &self.regex, &default.regex),
+            ("target_label", &self.target_label, &default.target_label),
+            ("replacement", &self.replacement, &default.replacement),
+        ];
+        for (key, value, _) in texts.into_iter().filter(|(_, value, default)| value != default) {
+            write!(f, ", {key}: '{}'", value.replace('\'', "''"))?;
+        }
+        if self.modulus != 0 {
+            write!(f, ", modulus: {}", self.modulus)?;
+        }
+        f.write_str("}")
+    }
+}
+
 /// A compiled rule.
 #[derive(Debug, Clone)]
 pub struct Relabel {
@@ -64,7 +90,7 @@ enum Action {
     Uppercase,
 }
 
-/// Labels of a target while rules run over them.
+/// Labels while rules run over them.
 pub type TargetLabels = BTreeMap<String, String>;
 
 impl Relabel {
@@ -116,7 +142,12 @@ impl Relabel {
         Ok(Self { config: config.clone(), action, regex })
     }
 
-    /// Applies the rule; `false` drops the target.
+    /// What it was compiled from.
+    pub fn config(&self) -> &RelabelConfig {
+        &self.config
+    }
+
+    /// Applies the rule; `false` drops what has the labels.
     pub fn apply(&self, labels: &mut TargetLabels) -> bool {
         let config = &self.config;
         let values: Vec<&str> =
@@ -156,14 +187,17 @@ impl Relabel {
     }
 }
 
-/// Applies all rules; `None` drops the target.
-pub fn relabel(rules: &[Relabel], mut labels: TargetLabels) -> Option<TargetLabels> {
-    rules.iter().all(|rule| rule.apply(&mut labels)).then_some(labels)
+/// Applies all rules; `None` drops what has the labels.
+pub fn relabel(rules: &[Relabel], labels: TargetLabels) -> Option<TargetLabels> {
+    trace(rules, labels).ok()
 }
 
-/// The labels that a target's streams carry: all but those that begin with two underscores.
-pub fn visible(labels: &TargetLabels) -> impl Iterator<Item = (&str, &str)> {
-    labels.iter().filter(|(name, _)| !name.starts_with("__")).map(|(n, v)| (n.as_str(), v.as_str()))
+/// Applies all rules; where one drops what has the labels, its index.
+pub fn trace(rules: &[Relabel], mut labels: TargetLabels) -> Result<TargetLabels, usize> {
+    match rules.iter().position(|rule| !rule.apply(&mut labels)) {
+        None => Ok(labels),
+        Some(dropped) => Err(dropped),
+    }
 }
 
 /// The last eight bytes of the text's MD5, big endian, modulo `modulus`.
@@ -223,6 +257,24 @@ mod tests {
             json!({"source_labels": ["b"], "target_label": "b", "action": "Uppercase"}),
             Some("__m_l=v,a=foobar,b=X"),
         );
+    }
+
+    #[test]
+    fn a_rule_that_drops_is_known_and_shown() {
+        use serde_json::json;
+        let rules: Vec<RelabelConfig> = serde_json::from_value(json!([
+            {"target_label": "a", "replacement": "it's"},
+            {"source_labels": ["a", "b"], "regex": "x.*", "action": "keep"},
+        ]))
+        .unwrap();
+        let rules: Vec<_> = rules.iter().map(|rule| Relabel::compile(rule).unwrap()).collect();
+        assert_eq!(trace(&rules, TargetLabels::new()), Err(1));
+        let shown: Vec<_> = rules.iter().map(|rule| rule.config().to_string()).collect();
+        let want = [
+            "{action: replace, target_label: 'a', replacement: 'it''s'}",
+            "{action: keep, source_labels: [a, b], regex: 'x.*'}",
+        ];
+        assert_eq!(shown, want);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a process has cost: CPU seconds and memory from `/proc`, bytes on disk.
+//! What a process has cost: CPU seconds, memory and threads from `/proc`, bytes on disk.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// CPU seconds (user and system) of a process so far.
-pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
     /// `sysconf(_SC_CLK_TCK)` is 100 on every Linux that runs today.
     const TICKS: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -18,15 +18,24 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
 }
 
 /// Largest resident memory of a process so far, MiB.
-pub(crate) fn peak_mib(pid: u32) -> Result<f64> {
+pub fn peak_mib(pid: u32) -> Result<f64> {
+    Ok(status(pid, "VmHWM:")? as f64 / 1024.0)
+}
+
+/// Threads of a process now.
+pub fn threads(pid: u32) -> Result<u64> {
+    status(pid, "Threads:")
+}
+
+/// A number of `/proc/<pid>/status`.
+fn status(pid: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).context("/proc/pid/status has no VmHWM")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("VmHWM has no value")?.parse()?;
-    Ok(kib / 1024.0)
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+    value.and_then(|value| value.parse().ok()).with_context(|| format!("/proc/{pid}/status has no {name}"))
 }
 
 /// Bytes of all files below a folder, by whether `count` wants them.
-pub(crate) fn disk_bytes(folder: &Path, count: &dyn Fn(&Path) -> bool) -> Result<u64> {
+pub fn disk_bytes(folder: &Path, count: &dyn Fn(&Path) -> bool) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -37,4 +46,18 @@ pub(crate) fn disk_bytes(folder: &Path, count: &dyn Fn(&Path) -> bool) -> Result
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_this_process() {
+        let pid = std::process::id();
+        assert!(cpu_seconds(pid).unwrap() >= 0.0);
+        assert!(peak_mib(pid).unwrap() > 0.1);
+        assert!(threads(pid).unwrap() >= 1);
+        assert!(peak_mib(0).is_err());
+    }
 }
