@@ -10,7 +10,7 @@ use model::Labels;
 
 use crate::ingest::level::DETECTED_LEVEL;
 use crate::query::plan::{BlockSource, Part, Plan, Source, StreamPlan};
-use crate::query::window::{Window, weight, windows};
+use crate::query::window::{Stretch, Window, stretches, weight, windows};
 use crate::store::index::{BlockIndex, Bucket as Minute, Histogram};
 
 /// A leaf that adds up entries or bytes.
@@ -30,25 +30,25 @@ impl Counting<'_> {
         let mut left = Vec::new();
         for stream in &plan.streams {
             let mut buckets = Buckets::new();
-            for stretch in windows(stream, first, last, u64::MAX) {
-                let (first, last) = (stretch.first, stretch.last);
-                if stretch.is_whole() {
+            for Stretch { first, last, is_whole } in stretches(stream, first, last) {
+                if is_whole {
                     left.extend(windows(stream, first, last, self.limit));
                     continue;
                 }
                 for source in &stream.sources {
                     let Some(bounds) = source.bounds(first, last) else { continue };
+                    let alone = stream.of_source(source);
                     let alike = match source {
                         Source::Block(block) => self.alike(block).map(|alike| (block, alike)),
                         Source::Memory(_) => None,
                     };
                     if let Some((block, alike)) = alike {
-                        self.block(stream, (block, alike), (first, last), &mut buckets, &mut left);
+                        self.block(&alone, (block, alike), (first, last), &mut buckets, &mut left);
                         continue;
                     }
                     match self.chunk(source, (first, last)) {
                         Some(bucket) => buckets.entry("").or_default().push(bucket),
-                        None => left.extend(windows(stream, bounds.0, bounds.1, self.limit)),
+                        None => left.extend(windows(&alone, bounds.0, bounds.1, self.limit)),
                     }
                 }
             }

@@ -59,7 +59,7 @@ impl Querier {
             if first > last {
                 continue;
             }
-            let plan = self.plan(context, leaf.matchers, leaf.needs.clone(), first, last).await?;
+            let plan = self.plan(context, leaf.matchers, leaf.needs.clone(), (first, last), true).await?;
             let (counts, metadata) = (leaf.counts_only, leaf.needs.metadata.clone());
             let (planned, weight) = (plan.clone(), self.task_weight);
             let count = move || {

@@ -6,6 +6,7 @@
 //! ```
 //! Every stage is bounded: what is in memory by the [`gate`], what is read by the query's budget, how long by its timeout.
 
+mod apart;
 pub mod catalog;
 mod cost;
 mod counts;

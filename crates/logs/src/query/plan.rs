@@ -1,6 +1,6 @@
 //! Which streams a query reads, and where their rows are: in granules that can hold what it looks for, and in heads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::ArrowError;
@@ -40,6 +40,8 @@ pub struct StreamPlan {
     pub last: i64,
     /// In order of arrival.
     pub sources: Vec<Source>,
+    /// Pairs of sources, by their places, that share no instant though they meet in time; the smaller place first.
+    pub apart: BTreeSet<(usize, usize)>,
     /// What is hidden of it, if anything is.
     pub mask: Option<Arc<TenantMask>>,
 }
@@ -129,7 +131,7 @@ impl Plan {
             let first = first.max(view.oldest(&labels));
             if first <= last {
                 let mask = view.mask.touches(&labels, first, last).then(|| view.mask.clone());
-                plans.push(StreamPlan { labels, first, last, sources, mask });
+                plans.push(StreamPlan { labels, first, last, sources, apart: BTreeSet::new(), mask });
             }
         }
         QueryStats::add(&stats.streams, plans.len() as u64);
@@ -158,6 +160,47 @@ impl Plan {
             stream
         }));
         self.streams.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
+}
+
+impl StreamPlan {
+    /// The same with one of its sources alone.
+    pub(crate) fn of_source(&self, source: &Source) -> Self {
+        let (labels, mask) = (self.labels.clone(), self.mask.clone());
+        let (first, last, sources) = (self.first, self.last, vec![source.clone()]);
+        Self { labels, first, last, sources, apart: BTreeSet::new(), mask }
+    }
+
+    /// Stretches of `first..=last` in which sources meet that may share an instant, disjoint and ascending.
+    pub(crate) fn meetings(&self, first: i64, last: i64) -> Vec<(i64, i64)> {
+        let bounds = self.sources.iter().enumerate();
+        let bounds = bounds.filter_map(|(at, source)| Some((source.bounds(first, last)?, at)));
+        let mut bounds: Vec<((i64, i64), usize)> = bounds.collect();
+        bounds.sort_unstable();
+        let mut found: Vec<(i64, i64)> = Vec::new();
+        // Those that may meet one that begins later: what is apart of all others stays, so there are few.
+        let mut open: Vec<(i64, usize)> = Vec::new();
+        for ((from, to), at) in bounds {
+            open.retain(|(end, _)| *end >= from);
+            let shares = |other: usize| !self.apart.contains(&(at.min(other), at.max(other)));
+            let until = open.iter().filter(|(_, other)| shares(*other)).map(|(end, _)| *end).max();
+            if let Some(until) = until.map(|until| until.min(to)) {
+                match found.last_mut() {
+                    Some(last) if from <= last.1.saturating_add(1) => last.1 = last.1.max(until),
+                    _ => found.push((from, until)),
+                }
+            }
+            // Without pairs that are apart the one that ends last is all that matters.
+            if self.apart.is_empty() {
+                let reached = open.iter().map(|(end, _)| *end).max();
+                if reached.is_none_or(|reached| to > reached) {
+                    open = vec![(to, at)];
+                }
+            } else {
+                open.push((to, at));
+            }
+        }
+        found
     }
 }
 

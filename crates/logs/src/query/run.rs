@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::compact::{Retention, Retentions};
 use crate::deletes::{Deletes, TenantMask};
+use crate::query::apart::Apart;
 use crate::query::frontier::Frontier;
 use crate::query::gate::{Cancel, Gate};
 use crate::query::plan::Plan;
@@ -46,6 +47,7 @@ pub struct Querier {
     pub(crate) gate: Gate,
     parallel: usize,
     hiding: Hiding,
+    apart: Arc<Apart>,
     /// What a task weighs at most, in rows.
     pub(crate) task_weight: u64,
 }
@@ -109,6 +111,7 @@ impl Querier {
             gate: Gate::new(parallel, MEMORY),
             parallel,
             hiding: Hiding::default(),
+            apart: Arc::default(),
             task_weight: TASK_WEIGHT,
         }
     }
@@ -139,14 +142,15 @@ impl Querier {
         Ok(Arc::new(View::open(&self.store, &self.hiding, tenant, first, last).await?))
     }
 
-    /// Finds the streams of a query and where their rows are.
+    /// Finds the streams of a query and where their rows are. With `compare`, since everything will be read anyway, blocks that meet
+    /// in time are compared.
     pub(crate) async fn plan(
         &self,
         context: &QueryContext,
         matchers: Vec<Matcher>,
         needs: Needs,
-        first: i64,
-        last: i64,
+        (first, last): (i64, i64),
+        compare: bool,
     ) -> Result<Arc<Plan>, Failure> {
         let started = Instant::now();
         let mut joined = Plan::default();
@@ -165,6 +169,10 @@ impl Querier {
                 Some(tenant) => joined.join(plan, &tenant),
             }
         }
+        if compare {
+            self.apart.learn(&joined, &self.gate, &context.stats).await?;
+        }
+        self.apart.note(&mut joined);
         let plan = Arc::new(joined);
         QueryStats::add(&context.stats.plan_nanos, started.elapsed().as_nanos() as u64);
         Ok(plan)
@@ -180,7 +188,8 @@ impl Querier {
     ) -> Result<Vec<ResultStream>, Failure> {
         let mut query = LogQuery::new(expr, params).map_err(eval_failure)?;
         let (first, last) = (params.start, params.start.max(params.end.saturating_sub(1)));
-        let plan = self.plan(context, query.matchers().to_vec(), query.needs().clone(), first, last).await?;
+        let (matchers, needs) = (query.matchers().to_vec(), query.needs().clone());
+        let plan = self.plan(context, matchers, needs, (first, last), false).await?;
         let cancel = Cancel::new();
         let (needs, gate) = (query.needs().clone(), self.gate.clone());
         let task = TaskContext::new(plan.clone(), needs, context.clone(), gate, cancel.flag());

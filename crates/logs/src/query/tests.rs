@@ -405,6 +405,45 @@ async fn little_is_read_for_a_needle_a_limit_and_a_count() {
     fixture.stop().await;
 }
 
+/// Blocks whose times are woven into each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_share_no_instant_are_counted_without_their_rows() {
+    let mut fixture = Fixture::new().await;
+    let row = |second: i64| {
+        let line = format!(r#"{{"level":"info","n":{second}}}"#);
+        ("json".to_owned(), START + second * SECOND, line, String::new())
+    };
+    // Where seconds are even, where they are odd, and a third one with an entry of the first.
+    let blocks: [Vec<Row>; 3] = [
+        (0..600).step_by(2).map(row).collect(),
+        (301..1200).step_by(2).map(row).collect(),
+        [150].into_iter().chain((1201..1500).step_by(2)).map(row).collect(),
+    ];
+    let Ok(Expr::Metric(expr)) = logql::parse(r#"sum by (app) (count_over_time({app="json"}[1m]))"#) else {
+        panic!()
+    };
+    let params = MetricParams { start: START, end: START + 1500 * SECOND, step: 60 * SECOND, instant: false };
+    let read = |stats: &QueryStats| stats.block_lines.load(Ordering::Relaxed);
+    for (at, rows) in blocks.iter().enumerate() {
+        fixture.push(rows).await;
+        fixture.store.flush().await.unwrap();
+        let expect = fixture.metric_of_model(r#"sum by (app) (count_over_time({app="json"}[1m]))"#, params);
+        for _ in 0..2 {
+            let context = context();
+            let got = fixture.querier.metric_query(&context, &expr, params, MetricLimits::default()).await;
+            assert!(same(&points(got.unwrap()), &expect), "{at}");
+            // The third block reaches back to the entry that it shares.
+            assert_eq!(read(&context.stats) > 0, at == 2, "{at}: {} rows", read(&context.stats));
+        }
+        let text = r#"{app="json"} | json | n > 100"#;
+        assert_eq!(
+            fixture.logs(&fixture.querier, text, whole(10_000)).await,
+            fixture.logs_of_model(text, whole(10_000))
+        );
+    }
+    fixture.stop().await;
+}
+
 async fn eventually(what: &str, check: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !check() {

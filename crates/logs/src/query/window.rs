@@ -29,7 +29,7 @@ pub struct Window {
     pub rows: u64,
     /// Bytes of their lines, about.
     pub bytes: u64,
-    /// Whether the parts meet in time, so that entries may be there twice and must be compared whole.
+    /// Whether parts may share an instant, so that entries may be there twice and must be compared whole.
     pub overlaps: bool,
     /// What is hidden of it, if anything is.
     pub mask: Option<Arc<TenantMask>>,
@@ -39,20 +39,15 @@ impl Window {
     /// The rows of a stream in a stretch of time; `None` if there is none.
     pub fn new(stream: &StreamPlan, first: i64, last: i64) -> Option<Self> {
         let (first, last) = (first.max(stream.first), last.min(stream.last));
-        let (mut parts, mut bounds) = (Vec::new(), Vec::new());
-        for source in &stream.sources {
-            if let (Some(bound), Some(part)) = (source.bounds(first, last), source.part(first, last)) {
-                parts.push(part);
-                bounds.push(bound);
-            }
-        }
+        let parts: Vec<Part> = stream.sources.iter().filter_map(|source| source.part(first, last)).collect();
         if parts.is_empty() {
             return None;
         }
         let (rows, bytes) = size(&parts);
         let mask = stream.mask.clone().filter(|mask| mask.touches(&stream.labels, first, last));
         let labels = stream.labels.clone();
-        Some(Self { labels, first, last, parts, rows, bytes, overlaps: meet(bounds), mask })
+        let overlaps = !stream.meetings(first, last).is_empty();
+        Some(Self { labels, first, last, parts, rows, bytes, overlaps, mask })
     }
 
     /// Whether all of its rows must be read with all columns: to tell entries apart, or to find those that are hidden.
@@ -122,16 +117,39 @@ pub fn windows(stream: &StreamPlan, first: i64, last: i64, limit: u64) -> Vec<Wi
     if first > last {
         return Vec::new();
     }
-    cuts(&stream.sources, first, last, limit)
+    cuts(stream, first, last, limit)
         .into_iter()
         .filter_map(|(first, last)| Window::new(stream, first, last))
         .collect()
 }
 
-/// Whether two of the intervals have an instant in common.
-fn meet(mut bounds: Vec<(i64, i64)>) -> bool {
-    bounds.sort_unstable();
-    bounds.windows(2).any(|w| w[1].0 <= w[0].1)
+/// A stretch of time of a stream.
+pub(crate) struct Stretch {
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    /// Whether its rows must be read: sources may share an instant, or some of it is hidden.
+    pub(crate) is_whole: bool,
+}
+
+/// The stretches of `first..=last` in which a stream's sources may share an instant, and those between them.
+pub(crate) fn stretches(stream: &StreamPlan, first: i64, last: i64) -> Vec<Stretch> {
+    let (first, last) = (first.max(stream.first), last.min(stream.last));
+    let hides =
+        |first, last| stream.mask.as_ref().is_some_and(|mask| mask.touches(&stream.labels, first, last));
+    let mut out = Vec::new();
+    let mut add = |first: i64, last: i64, meets: bool| {
+        if first <= last {
+            out.push(Stretch { first, last, is_whole: meets || hides(first, last) });
+        }
+    };
+    let mut next = first;
+    for (from, to) in stream.meetings(first, last) {
+        add(next, from.saturating_sub(1), false);
+        add(from, to, true);
+        next = to.saturating_add(1);
+    }
+    add(next, last, false);
+    out
 }
 
 /// First time and weight of each piece of a source that meets the range: of granules, of runs where granules are too heavy.
@@ -156,17 +174,14 @@ fn pieces(source: &Source, first: i64, last: i64, limit: u64, out: &mut Vec<(i64
 }
 
 /// Cuts a range into stretches of about `limit` by weight, where blocks begin, and where sources begin or cease to meet in time.
-fn cuts(sources: &[Source], first: i64, last: i64, limit: u64) -> Vec<(i64, i64)> {
-    let mut found = Vec::new();
-    if limit < u64::MAX {
-        sources.iter().for_each(|source| pieces(source, first, last, limit, &mut found));
-    }
-    let bounds = sources.iter().filter_map(|source| source.bounds(first, last)).collect();
+fn cuts(stream: &StreamPlan, first: i64, last: i64, limit: u64) -> Vec<(i64, i64)> {
+    let (sources, mut found) = (&stream.sources, Vec::new());
+    sources.iter().for_each(|source| pieces(source, first, last, limit, &mut found));
     // Blocks are read one after the other, so a window is of one of them if it can.
     let blocks = sources.iter().filter(|source| matches!(source, Source::Block(_)));
     let begins = blocks.filter_map(|source| source.bounds(first, last)).map(|(from, _)| from);
-    let common = common(bounds);
-    let meets = common.iter().flat_map(|(from, to)| [*from, to.saturating_add(1)]);
+    let meetings = stream.meetings(first, last);
+    let meets = meetings.iter().flat_map(|(from, to)| [*from, to.saturating_add(1)]);
     // Of equal times a forced cut comes first.
     let forced = begins.chain(meets).map(|time| (time, 0, true));
     let mut pieces: Vec<(i64, u64, bool)> =
@@ -185,24 +200,6 @@ fn cuts(sources: &[Source], first: i64, last: i64, limit: u64) -> Vec<(i64, i64)
     out
 }
 
-/// The stretches that two or more of the intervals cover, disjoint and ascending.
-fn common(mut bounds: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
-    bounds.sort_unstable();
-    let mut out: Vec<(i64, i64)> = Vec::new();
-    let mut reached = i64::MIN;
-    for (from, to) in bounds {
-        if from <= reached {
-            let upto = to.min(reached);
-            match out.last_mut() {
-                Some(before) if from <= before.1.saturating_add(1) => before.1 = before.1.max(upto),
-                _ => out.push((from, upto)),
-            }
-        }
-        reached = reached.max(to);
-    }
-    out
-}
-
 /// Takes windows off the front until they weigh `limit`.
 pub fn take(windows: &mut VecDeque<Window>, limit: u64) -> Vec<Window> {
     let (mut taken, mut held) = (Vec::new(), 0);
@@ -212,21 +209,4 @@ pub fn take(windows: &mut VecDeque<Window>, limit: u64) -> Vec<Window> {
         taken.push(window);
     }
     taken
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stretches_in_common() {
-        let check = |bounds: &[(i64, i64)], expect: &[(i64, i64)]| {
-            assert_eq!(common(bounds.to_vec()), expect, "{bounds:?}")
-        };
-        check(&[(0, 5), (6, 9)], &[]);
-        check(&[(0, 5), (5, 9)], &[(5, 5)]);
-        check(&[(0, 9), (2, 4), (3, 6)], &[(2, 6)]);
-        check(&[(0, 3), (2, 9), (5, 6), (8, 12)], &[(2, 3), (5, 6), (8, 9)]);
-        assert!(meet(vec![(0, 5), (5, 9)]) && !meet(vec![(6, 9), (0, 5)]));
-    }
 }
