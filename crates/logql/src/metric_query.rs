@@ -60,6 +60,8 @@ pub struct Leaf {
     /// Set if an entry adds nothing but itself or the length of its line, wherever entries have none of the metadata that `needs`
     /// names: then [`MetricQuery::push_counts`] does instead of the entries.
     pub counts_only: Option<Counts>,
+    /// Whether only the windows to which an entry belongs matter of its time.
+    pub timeless: bool,
 }
 
 /// What a leaf adds up of entries that it looks at no closer.

@@ -2,7 +2,7 @@
 
 use super::piece::{Kind, Piece};
 use super::windows::Windows;
-use crate::ast::{Conversion, Grouping, LabelFilter as LabelFilterExpr, RangeAggregation, RangeOp};
+use crate::ast::{Conversion, Grouping, LabelFilter as LabelFilterExpr, RangeAggregation, RangeOp, Stage};
 use crate::columnar::Program;
 use crate::error::EvalError;
 use crate::labels::LabelSet;
@@ -112,6 +112,12 @@ impl LeafPlan {
             Kind::Count => Some(Counts::Entries),
             _ => None,
         };
+        let ordered =
+            matches!(range.op, RangeOp::FirstOverTime | RangeOp::LastOverTime | RangeOp::RateCounter);
+        // Templates can name the time of an entry.
+        let template = |stage: &Stage| matches!(stage, Stage::LineFormat(_) | Stage::LabelFormat(_));
+        let timeless = !ordered && !range.log.stages.iter().any(template);
+        let matchers = range.log.matchers.clone();
         Ok(Self {
             op: range.op,
             kind: Kind::of(range.op, unwrap.is_some()),
@@ -125,7 +131,7 @@ impl LeafPlan {
             windows,
             absent: if absent { absent_labels(&range.log.matchers) } else { LabelSet::default() },
             names,
-            leaf: Leaf { matchers: range.log.matchers.clone(), start, end, needs, counts_only: counts },
+            leaf: Leaf { matchers, start, end, needs, counts_only: counts, timeless },
         })
     }
 

@@ -242,7 +242,7 @@ pub(crate) async fn read_rows(block: &Block, rows: &RowRanges) -> Result<Vec<Ent
     // Whoever merges waits on a thread of its own.
     let batches = tokio::task::spawn_blocking(move || fetched.decode()).await;
     let batches = batches.map_err(|_| MergeError::Interrupted)??;
-    let read = batches.iter().map(|batch| entries(batch, &index.table, true));
+    let read = batches.iter().map(|batch| entries(batch, &index.table, true, None));
     Ok(read.collect::<Result<_, _>>().map_err(SealError::from)?)
 }
 

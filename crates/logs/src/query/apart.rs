@@ -19,7 +19,7 @@ use crate::query::plan::{Block, BlockSource, Plan, Source, StreamPlan};
 use crate::query::read::{BlockRows, Fetched};
 use crate::query::run::on_thread;
 use crate::query::stats::QueryStats;
-use crate::store::schema::{Projection, TIMESTAMP};
+use crate::store::schema::Projection;
 
 /// Pairs that are remembered; beyond that all are forgotten.
 const MOST_PAIRS: usize = 16 << 10;
@@ -74,7 +74,7 @@ impl Apart {
             if sides.iter().map(|(_, rows)| rows.rows()).sum::<u64>() > MOST_ROWS {
                 continue;
             }
-            let projection = Projection { columns: vec![TIMESTAMP.to_owned()] };
+            let projection = Projection::times();
             let mut cost = Cost::default();
             sides.iter().for_each(|(block, rows)| cost.join(Cost::new(block, &projection.columns, rows)));
             let reserved = gate.reserve(cost.memory, stats).await?;

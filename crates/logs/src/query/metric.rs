@@ -12,7 +12,7 @@ use crate::query::run::{Querier, QueryContext, eval_failure, on_thread};
 use crate::query::simplify::simplify;
 use crate::query::stats::QueryStats;
 use crate::query::task::{Consumer, TaskContext};
-use crate::query::window::{Window, windows};
+use crate::query::window::{self, Window, windows};
 
 /// A range aggregation of a part of a metric query.
 struct LeafPart {
@@ -62,8 +62,13 @@ impl Querier {
             let plan = self.plan(context, leaf.matchers, leaf.needs.clone(), (first, last), true).await?;
             let (counts, metadata) = (leaf.counts_only, leaf.needs.metadata.clone());
             let (planned, weight) = (plan.clone(), self.task_weight);
+            let timeless = leaf.timeless && query.bucket_fits(at, first, last);
             let count = move || {
                 let left: Vec<Window> = match counts {
+                    None if timeless => {
+                        let streams = planned.streams.iter();
+                        streams.flat_map(|s| window::timeless(s, first, last, weight)).collect()
+                    }
                     None => planned.streams.iter().flat_map(|s| windows(s, first, last, weight)).collect(),
                     Some(counts) => {
                         let mut counting =
@@ -88,7 +93,10 @@ impl Querier {
             )?;
             let cancel = Cancel::new();
             let (needs, gate) = (leaf.needs.clone(), self.gate.clone());
-            let task = TaskContext::new(plan, needs, context.clone(), gate, cancel.flag());
+            let mut task = TaskContext::new(plan, needs, context.clone(), gate, cancel.flag());
+            if timeless {
+                task = task.timeless(&left, last);
+            }
             let fork = || LeafPart { query: query.fork(), leaf: at, metadata: leaf.needs.metadata.clone() };
             let parts = self.share_out(&task, left, weight, fork).await?;
             for part in parts {

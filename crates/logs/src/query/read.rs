@@ -24,6 +24,8 @@ pub(crate) struct Fetched {
     rows: block::Fetched,
     /// Whether lines were asked for.
     lines: bool,
+    /// The time of all rows, if theirs were not asked for.
+    instant: Option<i64>,
 }
 
 /// The same, ready to be looked at.
@@ -43,7 +45,8 @@ impl Fetched {
     ) -> Result<Self, Failure> {
         let columns: Vec<&str> = projection.columns.iter().map(String::as_str).collect();
         let rows = block.fetch(&columns, &ranges).await.map_err(block_failure)?;
-        Ok(Self { table: block.index().table.clone(), ranges, rows, lines: projection.has_lines() })
+        let (table, lines) = (block.index().table.clone(), projection.has_lines());
+        Ok(Self { table, ranges, rows, lines, instant: projection.instant })
     }
 
     /// CPU work.
@@ -59,7 +62,7 @@ impl Fetched {
         let mut batches = Vec::with_capacity(decoded.len());
         let mut at = 0;
         for batch in &decoded {
-            let entries = entries(batch, &self.table, self.lines).map_err(arrow_failure)?;
+            let entries = entries(batch, &self.table, self.lines, self.instant).map_err(arrow_failure)?;
             let rows = entries.len();
             batches.push((at, entries));
             at += rows;

@@ -24,7 +24,7 @@ use crate::query::untangle::split;
 use crate::query::window::Window;
 use crate::store::entries::Entries;
 use crate::store::merge::merge_overlaps;
-use crate::store::schema::{Projection, TIMESTAMP};
+use crate::store::schema::Projection;
 
 /// Blocks read at the same time for one task.
 const READ_CONCURRENCY: usize = 4;
@@ -57,6 +57,8 @@ pub(crate) struct TaskContext {
     cancelled: Cancelled,
     /// By number of the block; found out when it is read first, for it takes a look at every shape.
     columns: Arc<[OnceLock<BlockColumns>]>,
+    /// By number of the block: the instant that stands for all of its times, if the query makes no difference between them.
+    instants: Arc<[Option<i64>]>,
 }
 
 /// What a query reads of a block.
@@ -103,19 +105,37 @@ impl TaskContext {
         cancelled: Cancelled,
     ) -> Self {
         let columns = plan.blocks.iter().map(|_| OnceLock::new()).collect();
-        Self { plan, needs: Arc::new(needs), query, gate, cancelled, columns }
+        let instants = plan.blocks.iter().map(|_| None).collect();
+        Self { plan, needs: Arc::new(needs), query, gate, cancelled, columns, instants }
+    }
+
+    /// The same for windows of which some are timeless: the times of blocks that no other window reads are not read.
+    pub(crate) fn timeless(self, windows: &[Window], instant: i64) -> Self {
+        let mut instants = vec![Some(instant); self.plan.blocks.len()];
+        for window in windows.iter().filter(|window| !window.timeless) {
+            for part in &window.parts {
+                if let Part::Block { block, .. } = part {
+                    instants[*block] = None;
+                }
+            }
+        }
+        Self { instants: instants.into(), ..self }
     }
 
     fn columns<C: Consumer>(&self, block: usize, consumer: &C) -> &BlockColumns {
         self.columns[block].get_or_init(|| {
-            let block = &self.plan.blocks[block];
+            let (block, instant) = (&self.plan.blocks[block], self.instants[block]);
             let index = block.index();
+            let timed = |projection: Projection| match instant {
+                Some(instant) => projection.at(instant),
+                None => projection,
+            };
             let screen = consumer.screen_columns(&index.table).map(|lines| {
                 let needs = Needs { metadata: consumer.screen_metadata(), ..Needs::all() };
-                Projection::new(index, &needs, &lines)
+                timed(Projection::new(index, &needs, &lines))
             });
             let lines = if self.needs.lines { consumer.columns(&index.table) } else { Columns::Nothing };
-            let full = Projection::new(index, &self.needs, &lines);
+            let full = timed(Projection::new(index, &self.needs, &lines));
             let rows = block.all_rows();
             let row_memory = Cost::new(block, &full.columns, &rows).memory / rows.rows().max(1) + 1;
             BlockColumns { screen, full, row_memory }
@@ -134,7 +154,7 @@ impl TaskContext {
         if wanted.is_empty() {
             return Ok(windows);
         }
-        let projection = Projection { columns: vec![TIMESTAMP.to_owned()] };
+        let projection = Projection::times();
         let wanted =
             wanted.into_iter().map(|(block, ranges)| (block, ranges.into_iter().collect::<RowRanges>()));
         let wanted: Vec<_> = wanted.collect();

@@ -272,6 +272,11 @@ const METRIC_QUERIES: &[&str] = &[
     r#"sum by (level) (count_over_time({app="json"} | json | duration_ms > 500 [1m]))"#,
     r#"sum by (app) (sum_over_time({app="json"} | json | unwrap duration_ms [1m]))"#,
     r#"sum by (level) (bytes_over_time({app="logfmt"} | logfmt | level!="info" [1m]))"#,
+    r#"sum by (app) (count_over_time({app=~".+"} |= "connection refused" [3h]))"#,
+    r#"sum by (app, meta) (count_over_time({app=~".+"} | meta=~"a.*|b.*" [3h]))"#,
+    r#"sum by (level) (avg_over_time({app="json"} | json | duration_ms > 500 | unwrap duration_ms [3h]) by (level))"#,
+    r#"sum(last_over_time({app="json"} | json | unwrap duration_ms [3h]) by (level))"#,
+    r#"sum by (t) (count_over_time({app="text"} | label_format t=`{{ __timestamp__ | unixEpoch | trunc 8 }}` [3h]))"#,
 ];
 
 async fn check(fixture: &Fixture, random: &mut Random, about: &str) {
@@ -308,6 +313,8 @@ async fn check(fixture: &Fixture, random: &mut Random, about: &str) {
         let step = [60, 60, 30, 7][random.below(4)] * SECOND;
         let start = START + random.below(3) as i64 * 60 * SECOND;
         for instant in [false, true] {
+            // An instant behind everything: long windows then hold whole blocks.
+            let start = if instant && random.below(2) == 0 { START + 150 * 60 * SECOND } else { start };
             let params = MetricParams { start, end: start + 20 * 60 * SECOND, step, instant };
             let expect = fixture.metric_of_model(text, params);
             for querier in [&fixture.querier, &small] {

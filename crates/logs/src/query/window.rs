@@ -4,12 +4,14 @@
 //! such a window is read whole, put into order and freed of duplicates. Others are taken as they are, column by column.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
+use block::RowRanges;
 use model::Labels;
 
 use crate::deletes::TenantMask;
-use crate::query::plan::{Part, Runs, Source, StreamPlan};
+use crate::query::plan::{BlockSource, Part, Runs, Source, StreamPlan};
 
 /// What a row weighs at least in bytes of its line: windows and tasks are bounded by rows, and by bytes where lines are long.
 const ROW_BYTES: u64 = 512;
@@ -33,6 +35,8 @@ pub struct Window {
     pub overlaps: bool,
     /// What is hidden of it, if anything is.
     pub mask: Option<Arc<TenantMask>>,
+    /// All rows of the parts lie in the window, and the query makes no difference between their times: none need be read.
+    pub timeless: bool,
 }
 
 impl Window {
@@ -47,7 +51,7 @@ impl Window {
         let mask = stream.mask.clone().filter(|mask| mask.touches(&stream.labels, first, last));
         let labels = stream.labels.clone();
         let overlaps = !stream.meetings(first, last).is_empty();
-        Some(Self { labels, first, last, parts, rows, bytes, overlaps, mask })
+        Some(Self { labels, first, last, parts, rows, bytes, overlaps, mask, timeless: false })
     }
 
     /// Whether all of its rows must be read with all columns: to tell entries apart, or to find those that are hidden.
@@ -76,6 +80,7 @@ impl Window {
             bytes,
             overlaps: false,
             mask: stream.mask.clone(),
+            timeless: false,
         }
     }
 
@@ -149,6 +154,53 @@ pub(crate) fn stretches(stream: &StreamPlan, first: i64, last: i64) -> Vec<Stret
         next = to.saturating_add(1);
     }
     add(next, last, false);
+    out
+}
+
+/// [`windows`] for a query to which all times of `first..=last` are one: rows of blocks that lie in it with all they hold of the stream
+/// are cut by rows, not by times.
+pub(crate) fn timeless(stream: &StreamPlan, first: i64, last: i64, limit: u64) -> Vec<Window> {
+    let mut out = Vec::new();
+    for stretch in stretches(stream, first, last) {
+        let (from, to) = (stretch.first, stretch.last);
+        if stretch.is_whole {
+            out.extend(windows(stream, from, to, limit));
+            continue;
+        }
+        for source in &stream.sources {
+            let Some(bounds) = source.bounds(from, to) else { continue };
+            match source {
+                Source::Block(block) if from <= block.stream().first() && block.stream().last() <= to => {
+                    out.extend(by_rows(stream, block, (first, last), limit));
+                }
+                _ => out.extend(windows(&stream.of_source(source), bounds.0, bounds.1, limit)),
+            }
+        }
+    }
+    out
+}
+
+/// All rows of a stream in a block, in windows of about `limit` by weight.
+fn by_rows(stream: &StreamPlan, block: &BlockSource, (first, last): (i64, i64), limit: u64) -> Vec<Window> {
+    let (mut out, mut ranges, mut bytes, mut held) = (Vec::new(), Vec::new(), 0, 0);
+    let mut end = |ranges: &mut Vec<Range<u64>>, bytes: &mut u64| {
+        let rows: RowRanges = std::mem::take(ranges).into_iter().collect();
+        let part = Part::Block { block: block.number, rows, bytes: std::mem::take(bytes) };
+        out.push(Window { timeless: true, ..Window::of_rows(stream, first, last, part) });
+    };
+    for (at, part) in block.parts(first, last) {
+        let rows = block.stream().part_rows(at);
+        held += weight(rows.end - rows.start, part.bytes);
+        bytes += part.bytes;
+        ranges.push(rows);
+        if held >= limit {
+            end(&mut ranges, &mut bytes);
+            held = 0;
+        }
+    }
+    if !ranges.is_empty() {
+        end(&mut ranges, &mut bytes);
+    }
     out
 }
 

@@ -171,6 +171,8 @@ pub fn labels_json(labels: &Labels) -> String {
 pub struct Projection {
     /// Names of the columns.
     pub columns: Vec<String>,
+    /// The time that all entries are given, if their own are not read.
+    pub instant: Option<i64>,
 }
 
 impl Projection {
@@ -186,7 +188,7 @@ impl Projection {
         columns.extend(rest.then(|| METADATA.to_owned()));
         let all = || (0..index.table.fields.len() as u32).map(FieldId).collect();
         let (fields, rest, raw): (Vec<FieldId>, _, _) = match lines {
-            Columns::Nothing => return Self { columns },
+            Columns::Nothing => return Self { columns, instant: None },
             Columns::Some { fields, rest, raw } => (fields.clone(), *rest, *raw),
             Columns::All => (all(), true, true),
         };
@@ -195,7 +197,18 @@ impl Projection {
         columns.extend(fields.map(|field| field_column(&field.name)));
         columns.extend(rest.then(|| REST.to_owned()));
         columns.extend(raw.then(|| LINE.to_owned()));
-        Self { columns }
+        Self { columns, instant: None }
+    }
+
+    /// Times alone.
+    pub fn times() -> Self {
+        Self { columns: vec![TIMESTAMP.to_owned()], instant: None }
+    }
+
+    /// The same without times; all entries are given `instant`.
+    pub fn at(mut self, instant: i64) -> Self {
+        self.columns.retain(|column| column != TIMESTAMP);
+        Self { instant: Some(instant), ..self }
     }
 
     /// Whether anything of the lines is read.
@@ -209,9 +222,14 @@ fn broken(name: &str) -> ArrowError {
 }
 
 /// Takes the entries out of a batch that was read with a [`Projection`], of which columns may lack that are null in all of its rows.
-/// `table` is that of the block's index, `has_lines` says whether lines were asked for.
-pub fn entries(batch: &RecordBatch, table: &Arc<Table>, has_lines: bool) -> Result<Entries, ArrowError> {
-    let mut timestamps = None;
+/// `table` is that of the block's index, `has_lines` says whether lines were asked for, `instant` is that of the projection.
+pub fn entries(
+    batch: &RecordBatch,
+    table: &Arc<Table>,
+    has_lines: bool,
+    instant: Option<i64>,
+) -> Result<Entries, ArrowError> {
+    let mut timestamps = instant.map(|instant| Int64Array::from_value(instant, batch.num_rows()));
     let mut metadata = Metadata::empty();
     let mut lines = None;
     let mut raw = None;
@@ -276,14 +294,17 @@ fn shape_numbers(array: &ArrayRef, table: &Table) -> Result<UInt32Array, ArrowEr
         ((number as usize) < table.shapes.len()).then_some(number)
     };
     let numbers: Vec<Option<u32>> = texts.iter().map(number).collect();
-    let numbered = shapes.keys().iter().map(|key| match key {
-        None => Ok(None),
-        Some(key) => match numbers.get(key as usize) {
-            Some(Some(number)) => Ok(Some(*number)),
-            _ => Err(broken(SHAPE)),
-        },
-    });
-    numbered.collect()
+    let (keys, present) = (shapes.keys().values(), shapes.keys().nulls());
+    let mut out = Vec::with_capacity(keys.len());
+    for (row, key) in keys.iter().enumerate() {
+        out.push(match numbers.get(*key as usize) {
+            Some(Some(number)) => *number,
+            // Under a null the key says nothing.
+            _ if present.is_some_and(|present| present.is_null(row)) => 0,
+            _ => return Err(broken(SHAPE)),
+        });
+    }
+    Ok(UInt32Array::new(out.into(), present.cloned()))
 }
 
 fn field_values(kind: Kind, array: &ArrayRef) -> Option<Values> {
@@ -319,11 +340,11 @@ mod tests {
         let schema = schema(&columns, &lines.table.fields);
         let batch = batch(&schema, &columns, &[piece("a", &a), piece("b", &b)], &lines).unwrap();
         assert_eq!(batch.num_rows(), 3);
-        let back = entries(&batch, &lines.table, true).unwrap();
+        let back = entries(&batch, &lines.table, true, None).unwrap();
         assert_eq!(plain(&back), [plain(&a), plain(&b)].concat());
         assert_eq!(labels_json(&labels("a")), r#"{"app":"a"}"#);
         // With a table that lacks the shapes, the block is damaged.
         let table = Table { shapes: Vec::new(), fields: lines.table.fields.clone() };
-        assert!(entries(&batch, &Arc::new(table), true).is_err());
+        assert!(entries(&batch, &Arc::new(table), true, None).is_err());
     }
 }

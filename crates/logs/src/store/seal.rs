@@ -247,7 +247,7 @@ mod tests {
         let batches: Vec<RecordBatch> = block.batches.by_ref().collect::<Result<_, _>>().unwrap();
         let BlockEnd { index, summary } = block.batches.end().unwrap();
         let index = BlockIndex::decode(&index).unwrap();
-        let entries = batches.iter().map(|b| schema::entries(b, &index.table, true).unwrap()).collect();
+        let entries = batches.iter().map(|b| schema::entries(b, &index.table, true, None).unwrap()).collect();
         (index, summary, entries)
     }
 
