@@ -17,7 +17,16 @@ pub struct Progress {
     /// Wakes those who wait for an offset.
     advanced: Notify,
     /// What its lines come from, as stores know it.
-    source: Option<(Source, Arc<Unsaved>)>,
+    source: Option<Counted>,
+}
+
+/// A source, and what tells that positions should be saved.
+#[derive(Debug)]
+struct Counted {
+    source: Source,
+    unsaved: Arc<Unsaved>,
+    /// What a chunk counts, where its length says nothing.
+    weight: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -35,17 +44,24 @@ impl Progress {
 
     /// The same of a source; what is acknowledged is counted in `unsaved`.
     pub fn of_source(offset: u64, source: Source, unsaved: Arc<Unsaved>) -> Arc<Self> {
-        Arc::new(Self::at(offset, Some((source, unsaved))))
+        Arc::new(Self::at(offset, Some(Counted { source, unsaved, weight: None })))
     }
 
-    fn at(offset: u64, source: Option<(Source, Arc<Unsaved>)>) -> Self {
+    /// The same where positions have gaps between them, and a chunk is a line. Of each line a store remembers a range until the
+    /// position that is saved has passed it, so many lines are saved as soon as many bytes.
+    pub fn of_lines(offset: u64, source: Source, unsaved: Arc<Unsaved>) -> Arc<Self> {
+        const WEIGHT: u64 = 1 << 10;
+        Arc::new(Self::at(offset, Some(Counted { source, unsaved, weight: Some(WEIGHT) })))
+    }
+
+    fn at(offset: u64, source: Option<Counted>) -> Self {
         let state = State { acknowledged: offset, open: VecDeque::new() };
         Self { state: Mutex::new(state), advanced: Notify::new(), source }
     }
 
     /// What its lines come from; none where there are no bytes to count.
     pub fn source(&self) -> Option<&Source> {
-        self.source.as_ref().map(|(source, _)| source)
+        self.source.as_ref().map(|counted| &counted.source)
     }
 
     /// Opens a ticket for the next chunk, which ends at `end`. It counts one for whoever opened it, so that it
@@ -61,6 +77,12 @@ impl Progress {
         self.state.lock().acknowledged
     }
 
+    /// Everything before this offset was read.
+    pub fn read(&self) -> u64 {
+        let state = self.state.lock();
+        state.open.back().map_or(state.acknowledged, |(end, _)| *end)
+    }
+
     /// Whether nothing waits for an acknowledgement.
     pub fn is_idle(&self) -> bool {
         self.state.lock().open.is_empty()
@@ -68,15 +90,16 @@ impl Progress {
 
     fn advance(&self) {
         let mut state = self.state.lock();
-        let before = state.acknowledged;
+        let (before, open) = (state.acknowledged, state.open.len());
         while let Some((end, _)) = state.open.front().filter(|(_, t)| t.open.load(Ordering::Acquire) == 0) {
             state.acknowledged = *end;
             state.open.pop_front();
         }
         let bytes = state.acknowledged.saturating_sub(before);
+        let chunks = (open - state.open.len()) as u64;
         drop(state);
-        if let Some((_, unsaved)) = &self.source {
-            unsaved.add(bytes);
+        if let Some(Counted { unsaved, weight, .. }) = &self.source {
+            unsaved.add(weight.map_or(bytes, |weight| weight * chunks));
         }
         self.advanced.notify_waiters();
     }
@@ -89,67 +112,6 @@ impl Progress {
                 return;
             }
             advanced.await;
-        }
-    }
-}
-
-/// How far a source has been acknowledged that counts in names rather than in bytes, such as the journal.
-#[derive(Debug)]
-pub struct Cursor {
-    /// Counts entries.
-    progress: Arc<Progress>,
-    names: Mutex<Names>,
-}
-
-#[derive(Debug, Default)]
-struct Names {
-    /// Of the last entry that is acknowledged.
-    acknowledged: Option<String>,
-    /// Of entries that are not, with their numbers.
-    open: VecDeque<(u64, String)>,
-    read: u64,
-}
-
-impl Cursor {
-    /// A source that is done up to `name`, or not begun.
-    pub fn new(name: Option<String>) -> Arc<Self> {
-        let names = Names { acknowledged: name, ..Names::default() };
-        Arc::new(Self { progress: Progress::new(0), names: Mutex::new(names) })
-    }
-
-    /// Opens a ticket for the next entry. It counts one for whoever opened it.
-    pub fn open(&self, name: String) -> Arc<Ticket> {
-        let mut names = self.names.lock();
-        self.settle(&mut names);
-        names.read += 1;
-        let number = names.read;
-        names.open.push_back((number, name));
-        self.progress.open(number)
-    }
-
-    /// The entry before which everything is done.
-    pub fn acknowledged(&self) -> Option<String> {
-        let mut names = self.names.lock();
-        self.settle(&mut names);
-        names.acknowledged.clone()
-    }
-
-    /// The last entry that was read.
-    pub fn read(&self) -> Option<String> {
-        let names = self.names.lock();
-        names.open.back().map(|(_, name)| name.clone()).or_else(|| names.acknowledged.clone())
-    }
-
-    /// Begins anew: the source does not know the name.
-    pub fn forget(&self) {
-        let mut names = self.names.lock();
-        (names.acknowledged, names.open) = (None, VecDeque::new());
-    }
-
-    fn settle(&self, names: &mut Names) {
-        let done = self.progress.acknowledged();
-        while names.open.front().is_some_and(|(number, _)| *number <= done) {
-            names.acknowledged = names.open.pop_front().map(|(_, name)| name);
         }
     }
 }
@@ -198,21 +160,6 @@ mod tests {
         assert_eq!(progress.acknowledged(), 5);
         first.done(1);
         assert_eq!((progress.acknowledged(), progress.is_idle()), (20, true));
-    }
-
-    #[test]
-    fn names_follow_in_order() {
-        let cursor = Cursor::new(Some("old".into()));
-        assert_eq!(cursor.read().as_deref(), Some("old"));
-        let (a, b, c) = (cursor.open("a".into()), cursor.open("b".into()), cursor.open("c".into()));
-        b.done(1);
-        assert_eq!((cursor.acknowledged().as_deref(), cursor.read().as_deref()), (Some("old"), Some("c")));
-        a.done(1);
-        assert_eq!(cursor.acknowledged().as_deref(), Some("b"));
-        c.done(1);
-        assert_eq!((cursor.acknowledged().as_deref(), cursor.read().as_deref()), (Some("c"), Some("c")));
-        cursor.forget();
-        assert_eq!(cursor.read(), None);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! begun again.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use parking_lot::RwLock;
@@ -242,16 +243,19 @@ fn saver(config: &Config, world: &World, positions: &Arc<Positions>) -> Tasks {
     }
     let (saved, period) = (positions.clone(), config.positions.sync_period.get());
     tasks.task("agent/positions", move |stop| async move {
-        let mut ticks = tokio::time::interval(period);
+        let mut pause = Duration::ZERO;
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep(pause) => {}
                 () = saved.due() => {}
                 () = stop.cancelled() => break,
             }
-            if let Err(error) = saved.save() {
+            let begun = Instant::now();
+            if let Err(error) = saved.save_changes() {
                 tracing::error!(error = format!("{error:#}"), "positions cannot be written");
             }
+            // Where files are many, or the disk is slow, there is more to do than saving.
+            pause = period.max(begun.elapsed() * 4);
         }
         saved.save()
     });

@@ -5,6 +5,9 @@
 //! (see [`crate::positions`]), so that after a crash the same bytes go out under the same id, and a store that knows origins
 //! takes them once. Where nothing can be written lines go out without an origin: at least once, as with any other client.
 //!
+//! A container that is read over the engine's API is a source too; its lines are ranges of one, by their times
+//! ([`crate::positions`]). So is each sequence of a journal, whose entries have numbers.
+//!
 //! What this cannot know is how lines were grouped: where a crash falls between delivery and the saving of positions, and an
 //! unfinished line or a multi-line block was handed on by time before it and is longer after it, the longer one is new.
 
@@ -14,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// One generation of one file as one reader reads it.
+/// One generation of one file as one reader reads it, a container, or a sequence of a journal.
 #[derive(Debug)]
 pub struct Source {
     id: u128,

@@ -227,7 +227,8 @@ pub(crate) struct Shared<S: Signal> {
 
 impl<S: Signal> Shared<S> {
     pub(crate) fn new(signal: S, options: StoreOptions, blob: Blob, writer: WriterId) -> Self {
-        let open_blocks = Cache::with_weighter(1024, options.open_blocks_bytes, Weigh);
+        // For so few it is one piece: a share of it might be too small for a merged block.
+        let open_blocks = Cache::with_weighter(32, options.open_blocks_bytes, Weigh);
         Self {
             signal,
             options,

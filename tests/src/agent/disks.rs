@@ -169,3 +169,28 @@ fn a_client_that_is_dead_or_slow_blocks_no_other() -> Result<()> {
     check(&Loki(fleet::url(late)), [("disk", pen.written())])?;
     second.stop()
 }
+
+#[test]
+fn a_dead_client_misses_nothing_that_was_rotated_before_a_crash() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mut pen, setup) = one_file(folder.path())?;
+    let late = port::free();
+    let late_url = format!("{}/loki/api/v1/push", fleet::url(late));
+    let mut rig = Rig::started(folder, Setup { more_clients: vec![late_url], ..setup })?;
+    for round in 0..3 {
+        // More than a queue holds, so that the dead client's reader stays behind.
+        pen.lines("app.log", 20_000)?;
+        rig.check([("disk", pen.written())])?;
+        pen.rename("app.log", &format!("app.log.{round}"))?;
+        pen.lines("app.log", 500)?;
+        rig.agent.kill()?;
+        pen.lines("app.log", 500)?;
+        pen.rename("app.log", &format!("app.log.{round}-0"))?;
+        pen.lines("app.log", 500)?;
+        rig.agent.start()?;
+        rig.check([("disk", pen.written())])?;
+    }
+    let mut second = store(&rig.path().join("late"), late, &rig.path().join("late/data"))?.started()?;
+    check(&Loki(fleet::url(late)), [("disk", pen.written())])?;
+    second.stop()
+}

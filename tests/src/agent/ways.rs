@@ -62,6 +62,7 @@ pub(super) const WAYS: &[Way] = &[
     way("shift", "app.log*", shift),
     way("dated", "*.log", dated),
     way("copytruncate", "app.log", copytruncate),
+    way("copytruncate copies", "app.log*", copytruncate_copies),
     way("recreate", "*.log", recreate),
     way("gzip", "app.log*", gzip),
     way("gzip unsent", "app.log*", gzip_unsent),
@@ -75,6 +76,7 @@ pub(super) const WAYS: &[Way] = &[
     way("link and file", "**/*.log", link),
     way("link moved", "current.log", link_moved),
     Way { stages: || json!([{"docker": {}}]), ..way("docker", "*-json.log", docker) },
+    Way { stages: || json!([{"docker": {}}]), ..way("docker packed", "*-json.log", docker_packed) },
     Way { stages: multiline_stages, ..way("multiline", "app.log", multiline) },
 ];
 
@@ -142,6 +144,16 @@ fn copytruncate(pen: &mut Pen, act: Act) -> Result<()> {
         }
         _ => pen.lines("app.log", SOME),
     }
+}
+
+/// Copies that the pattern matches as well: what they hold was read, or is read as what the file held.
+fn copytruncate_copies(pen: &mut Pen, act: Act) -> Result<()> {
+    pen.lines("app.log", SOME)?;
+    if act != Act::Begin {
+        pen.copy_and_truncate("app.log", &format!("app.log.{}", pen.next()))?;
+        pen.lines("app.log", if act == Act::BothDown { SOME * 4 } else { 5 })?;
+    }
+    Ok(())
 }
 
 /// Removed when all was read; the new file often gets the old one's inode.
@@ -291,6 +303,19 @@ fn docker(pen: &mut Pen, act: Act) -> Result<()> {
         pen.docker("c-json.log", SOME)?;
     }
     Ok(())
+}
+
+/// Docker's own files, each packed as soon as it is rotated, faster than anybody looks. What was rotated before anybody looked for
+/// the first time is not asked for.
+fn docker_packed(pen: &mut Pen, act: Act) -> Result<()> {
+    for _ in 0..if act == Act::Begin { 0 } else { 3 } {
+        pen.docker("c-json.log", SOME)?;
+        let rotated = format!("c-json.log.{}", pen.next());
+        pen.rename("c-json.log", &rotated)?;
+        pen.docker("c-json.log", 1)?;
+        pen.gzip(&rotated)?;
+    }
+    pen.docker("c-json.log", SOME)
 }
 
 fn multiline_stages() -> Value {

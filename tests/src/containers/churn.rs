@@ -42,7 +42,7 @@ fn story(name: &str, reads_files: bool) -> Result<()> {
     let told = churn(&scene);
     if told.is_err() {
         let log = |name: &str| {
-            let logs = Command::new("docker").args(["logs", "--tail", "10", &scene.name(name)]).output();
+            let logs = Command::new("docker").args(["logs", "--tail", "40", &scene.name(name)]).output();
             logs.map(|out| String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
                 .unwrap_or_else(|error| error.to_string())
         };
@@ -77,7 +77,7 @@ struct Talk {
 
 const STAYS: &str = "sleep 1000";
 
-const TALKS: [Talk; 4] = [
+const TALKS: [Talk; 5] = [
     Talk {
         name: "steady",
         at_once: 5,
@@ -106,6 +106,15 @@ const TALKS: [Talk; 4] = [
         needs_files: true,
         end: STAYS,
     },
+    Talk {
+        name: "terminal",
+        at_once: 5,
+        pause: "0.1",
+        goes: 100,
+        options: &["--tty"],
+        needs_files: false,
+        end: STAYS,
+    },
     // Prints everything and ends.
     Talk {
         name: "short",
@@ -129,6 +138,18 @@ const REMOVED: Talk = Talk {
     needs_files: false,
     end: "exit 0",
 };
+
+/// Begin before the agent is killed, or while it is not there, and have ended when it is back.
+const AROUND: Talk = Talk {
+    name: "around",
+    at_once: 50,
+    pause: "0.1",
+    goes: 5,
+    options: &[],
+    needs_files: false,
+    end: "exit 0",
+};
+const MISSED: Talk = Talk { name: "missed", ..AROUND };
 
 impl Talk {
     fn lines(&self) -> u64 {
@@ -160,9 +181,11 @@ fn churn(scene: &Scene) -> Result<()> {
         while [ $n -lt 100000 ]; do n=$((n+1)); echo $n >>/n; echo "line $n of a life"; sleep 0.03; done"#;
     scene.talk("restarted", &[], restarted)?;
     scene.stored("steady", 100)?;
+    scene.talk(AROUND.name, AROUND.options, &AROUND.script())?;
     docker(["kill", &scene.name("agent")])?;
     docker(["stop", "-t", "1", &scene.name("restarted")])?;
-    std::thread::sleep(Duration::from_secs(1));
+    scene.talk(MISSED.name, MISSED.options, &MISSED.script())?;
+    docker(["wait", &scene.name(AROUND.name), &scene.name(MISSED.name)])?;
     docker(["start", &scene.name("agent")])?;
     docker(["start", &scene.name("restarted")])?;
     scene.stored("steady", 300)?;
@@ -181,7 +204,7 @@ fn churn(scene: &Scene) -> Result<()> {
     let printed: Vec<u64> = printed.lines().filter_map(number).collect();
     ensure!(printed.len() > 100, "only {} lines were printed", printed.len());
     scene.check("restarted", &printed)?;
-    for talk in scene.talks().chain([&REMOVED]) {
+    for talk in scene.talks().chain([&AROUND, &MISSED, &REMOVED]) {
         let lines = scene.check(talk.name, &(0..talk.lines()).collect::<Vec<_>>())?;
         for line in lines {
             let label = |name: &str| line.labels.get(name).map(String::as_str);
@@ -306,7 +329,14 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        let names = TALKS.iter().map(|talk| talk.name).chain(["removed", "restarted", "agent", "loki"]);
+        let names = TALKS.iter().map(|talk| talk.name).chain([
+            AROUND.name,
+            MISSED.name,
+            REMOVED.name,
+            "restarted",
+            "agent",
+            "loki",
+        ]);
         for name in names {
             // Not there if it has removed itself, or the test failed early.
             let _ = docker(["rm", "--force", "--volumes", &self.name(name)]);

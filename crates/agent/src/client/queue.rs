@@ -247,9 +247,13 @@ impl Queue {
         entry.tenant = batch.tenant().to_owned();
         entry.metadata =
             pushed.metadata.iter().map(|(n, v)| (n.as_str().into(), v.as_str().to_owned())).collect();
+        let mut ranges = crate::source::Ranges::None;
+        if let Some(Ok(Some((_, known)))) = wire::loki::origins(&stream.origins).next() {
+            known.iter().for_each(|range| ranges.join(&crate::source::Ranges::one(range.start, range.end)));
+        }
         for (ticket, lines) in batch.tickets() {
             // Opening counts one more, which the batch has counted already.
-            entry.tickets.join(crate::entry::Tickets::open(ticket));
+            entry.tickets.join(crate::entry::Tickets::of_bytes(ticket, std::mem::take(&mut ranges)));
             ticket.done(*lines);
         }
         Some(std::sync::Arc::new(entry))

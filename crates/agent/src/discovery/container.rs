@@ -1,204 +1,210 @@
 //! Reads one container over the engine's API, where its log file cannot be reached.
 //!
-//! The position is a time. Lines of one container may carry the same, so a time counts as done when a later line has come, or
-//! when there was none for a while; before that the lines of it come again after a restart.
+//! Lines come with their times, and are known by them: [`LinePlace`](crate::positions::LinePlace) says how, [`super::numbering`] which of
+//! them are new. So a line goes to the store under the same range whenever it is read, and one that was stored already is left out there.
+//!
+//! An engine that follows a container may stop at its end before it has sent the last lines (Docker before version 23 does). So
+//! whatever a container that has ended printed is asked for once more, without following.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
 use bollard::Docker;
-use bollard::container::LogOutput;
-use bollard::query_parameters::LogsOptions;
-use futures::StreamExt as _;
-use model::Timestamp;
 use tokio::time::Instant;
 
+use super::engine::Host;
+use super::frames::{Frames, Part};
+use super::numbering::{Message, Numbered, Numbering};
 use crate::dispatch::Dispatcher;
+use crate::positions::Positions;
 use crate::progress::Progress;
-use crate::source::Ranges;
 use crate::tail::{Line, Stream, StreamLabels};
 
 /// How often stages that wait for more lines are asked.
 const TICK: Duration = Duration::from_millis(250);
-/// A message whose end did not come for so long is taken as complete.
+/// When nothing came for so long, the line after which to go on is not sought any longer.
 const QUIET: Duration = Duration::from_secs(3);
-/// Longer messages are cut.
+/// Longer messages are cut into several.
 const MAX_MESSAGE: usize = 1 << 20;
 
 /// What follows one container.
 pub(super) struct ApiReader {
-    /// The engine.
+    /// The engine, for details.
     pub(super) docker: Docker,
+    /// The engine, for output.
+    pub(super) host: Host,
     /// The container's id.
     pub(super) container: String,
+    /// Whether its output is that of a terminal.
+    pub(super) has_terminal: bool,
     /// Index of the job.
     pub(super) job: usize,
     /// Labels of its lines.
     pub(super) labels: StreamLabels,
-    /// Its offset is the time up to which all lines are acknowledged, ns since the epoch.
+    /// Its offset is the position of a line.
     pub(super) progress: Arc<Progress>,
+    /// Where that is kept.
+    pub(super) positions: Arc<Positions>,
     /// The job's pipeline.
     pub(super) dispatcher: Dispatcher,
 }
 
 impl ApiReader {
     /// Follows the container's output until it ends, or the engine goes away; returns the container's id.
-    pub(super) async fn run(self) -> String {
-        let since = self.progress.acknowledged();
-        let options = LogsOptions {
-            follow: true,
-            stdout: true,
-            stderr: true,
-            timestamps: true,
-            since: i32::try_from(since / 1_000_000_000).unwrap_or(0),
-            ..LogsOptions::default()
-        };
-        tracing::info!(container = self.container, since, "reading container over the engine's API");
-        let (docker, container) = (self.docker.clone(), self.container.clone());
-        let output =
-            docker.logs(&container, Some(options)).map(|item| item.map_err(|error| error.to_string()));
-        let mut reading = Reading { reader: self, since, partial: [None, None], last: since };
-        reading.follow(output).await;
-        container
+    pub(super) async fn run(mut self) -> String {
+        let (positions, progress) = (self.positions.clone(), self.progress.clone());
+        // Before the first line is sent. If it cannot be done lines have no ranges.
+        let _ = tokio::task::spawn_blocking(move || positions.bind(&progress)).await;
+        tracing::info!(container = self.container, "reading container over the engine's API");
+        let (mut lines, ended) = self.read(true).await;
+        if let Err(error) = ended {
+            tracing::debug!(container = self.container, error = format!("{error:#}"), "output ended");
+        }
+        match self.docker.inspect_container(&self.container, None).await {
+            Ok(details) if details.state.as_ref().and_then(|state| state.running) == Some(false) => {
+                let (mut rest, ended) = self.read(false).await;
+                match ended {
+                    Ok(()) => self.finish(&mut rest).await,
+                    Err(error) => tracing::info!(
+                        container = self.container,
+                        error = format!("{error:#}"),
+                        "what a container printed last cannot be asked for again"
+                    ),
+                }
+            }
+            // It goes on, and is read on from where it was.
+            Ok(_) => {}
+            // It is gone: nobody has more of it.
+            Err(_) => self.finish(&mut lines).await,
+        }
+        self.dispatcher.finish();
+        self.container
+    }
+
+    /// Reads what follows the last line that was read.
+    async fn read(&mut self, follow: bool) -> (Lines, Result<()>) {
+        let low = self.progress.source().map_or(0, |source| source.low());
+        let mut lines = Lines::new(Numbering::new(self.progress.read(), low));
+        let ended = self.take_all(&mut lines, follow).await;
+        (lines, ended)
+    }
+
+    async fn take_all(&mut self, lines: &mut Lines, follow: bool) -> Result<()> {
+        let mut output = self.host.logs(&self.container, lines.numbering.since(), follow).await?;
+        let (mut frames, mut parts, mut new) = (Frames::new(self.has_terminal), Vec::new(), Vec::new());
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last = Instant::now();
+        loop {
+            tokio::select! {
+                bytes = output.chunk() => {
+                    let Some(bytes) = bytes? else { return Ok(()) };
+                    last = Instant::now();
+                    frames.push(&bytes);
+                    frames.cut(&mut parts);
+                    for part in parts.drain(..) {
+                        match part {
+                            Ok(part) => lines.take(part, &mut new),
+                            Err(_) => self.dispatcher.note_container_error(),
+                        }
+                    }
+                }
+                _ = ticks.tick() => {
+                    self.dispatcher.tick();
+                    if last.elapsed() >= QUIET {
+                        lines.numbering.give_up(&mut new);
+                    }
+                }
+            }
+            self.hand_on(&mut new).await;
+        }
+    }
+
+    /// There is no more: what waits is complete.
+    async fn finish(&mut self, lines: &mut Lines) {
+        let mut new = Vec::new();
+        lines.end(&mut new);
+        self.hand_on(&mut new).await;
+    }
+
+    async fn hand_on(&mut self, new: &mut Vec<Numbered>) {
+        for Numbered { message, ranges, end } in new.drain(..) {
+            while let Some(until) = self.dispatcher.pause(self.job) {
+                tokio::time::sleep_until(until.into()).await;
+            }
+            self.dispatcher.room().await;
+            let labels = match message.stream {
+                Stream::Stdout => &self.labels.stdout,
+                Stream::Stderr => &self.labels.stderr,
+            };
+            let ticket = self.progress.open(end);
+            if let Some(labels) = labels {
+                self.dispatcher.note_container_line();
+                let (stream, time) = (Some(message.stream), Some(message.time));
+                let line = Line { text: message.text, stream, time, ranges };
+                self.dispatcher.dispatch(self.job, line, labels, Some(&ticket));
+            }
+            ticket.done(1);
+        }
     }
 }
 
-/// A message whose end has not come yet.
-struct Partial {
-    time: Timestamp,
-    text: String,
-    grown: Instant,
+/// Joins parts to messages and numbers them.
+struct Lines {
+    numbering: Numbering,
+    /// The message of each output whose end has not come yet.
+    partial: [Option<Part>; 2],
 }
 
-struct Reading {
-    reader: ApiReader,
-    /// Lines of this time and before were done at the start.
-    since: u64,
-    /// One per output.
-    partial: [Option<Partial>; 2],
-    /// Time of the last line.
-    last: u64,
-}
-
-impl Reading {
-    async fn follow(&mut self, output: impl futures::Stream<Item = Result<LogOutput, String>>) {
-        let mut output = std::pin::pin!(output);
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            let item = tokio::select! {
-                item = output.next() => item,
-                _ = ticks.tick() => {
-                    self.tick().await;
-                    continue;
-                }
-            };
-            match item {
-                Some(Ok(LogOutput::StdErr { message })) => self.take(Stream::Stderr, &message).await,
-                Some(Ok(other)) => self.take(Stream::Stdout, &other.into_bytes()).await,
-                Some(Err(error)) => {
-                    tracing::debug!(container = self.reader.container, error, "output ended");
-                    break;
-                }
-                None => break,
-            }
-        }
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            self.end(stream).await;
-        }
-        self.reader.dispatcher.finish();
-        self.settle();
+impl Lines {
+    fn new(numbering: Numbering) -> Self {
+        Self { numbering, partial: [None, None] }
     }
 
     /// Takes a part of a message, or a whole one.
-    async fn take(&mut self, stream: Stream, message: &[u8]) {
-        let text = String::from_utf8_lossy(message);
-        let Some((time, text)) = split_time(&text) else {
-            return self.reader.dispatcher.note_container_error();
-        };
-        let slot = &mut self.partial[stream as usize];
+    fn take(&mut self, part: Part, new: &mut Vec<Numbered>) {
+        let Part { stream, time, text } = part;
         // Parts of one message carry the same time.
-        if slot.as_ref().is_some_and(|partial| partial.time != time) {
-            self.end(stream).await;
+        if self.partial[stream as usize].as_ref().is_some_and(|partial| partial.time != time) {
+            self.complete(stream, new);
         }
-        let slot = &mut self.partial[stream as usize];
-        let partial =
-            slot.get_or_insert_with(|| Partial { time, text: String::new(), grown: Instant::now() });
-        partial.text.push_str(text);
-        partial.grown = Instant::now();
-        if partial.text.ends_with('\n') || partial.text.len() >= MAX_MESSAGE {
-            self.end(stream).await;
-        }
-    }
-
-    /// What is due: messages that do not end, stages that wait, and the time of lines that nothing follows.
-    async fn tick(&mut self) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            if self.partial[stream as usize].as_ref().is_some_and(|partial| partial.grown.elapsed() >= QUIET)
-            {
-                self.end(stream).await;
+        let mut text = &text[..];
+        loop {
+            let slot = &mut self.partial[stream as usize];
+            let partial = slot.get_or_insert_with(|| Part { stream, time, text: Vec::new() });
+            let (now, rest) = text.split_at(text.len().min(MAX_MESSAGE - partial.text.len()));
+            partial.text.extend_from_slice(now);
+            text = rest;
+            if partial.text.ends_with(b"\n") || partial.text.len() >= MAX_MESSAGE {
+                self.complete(stream, new);
+            }
+            if text.is_empty() {
+                return;
             }
         }
-        self.reader.dispatcher.tick();
-        if self.partial.iter().all(Option::is_none) {
-            self.settle();
-        }
     }
 
-    /// A message is complete.
-    async fn end(&mut self, stream: Stream) {
-        let Some(Partial { time, mut text, .. }) = self.partial[stream as usize].take() else { return };
-        text.truncate(text.trim_end_matches(['\r', '\n']).len());
-        let nanos = u64::try_from(time.nanos()).unwrap_or(0);
-        // The API counts in whole seconds, so the last second comes again.
-        if nanos <= self.since {
-            return;
-        }
-        if nanos > self.last {
-            self.settle();
-        }
-        let reader = &mut self.reader;
-        while let Some(until) = reader.dispatcher.pause(reader.job) {
-            tokio::time::sleep_until(until.into()).await;
-        }
-        reader.dispatcher.room().await;
-        let labels = match stream {
-            Stream::Stdout => reader.labels.stdout.clone(),
-            Stream::Stderr => reader.labels.stderr.clone(),
-        };
-        self.last = nanos;
-        let ticket = reader.progress.open(nanos - 1);
-        if let Some(labels) = labels {
-            reader.dispatcher.note_container_line();
-            let line = Line { text, stream: Some(stream), time: Some(time), ranges: Ranges::None };
-            reader.dispatcher.dispatch(reader.job, line, &labels, Some(&ticket));
-        }
-        ticket.done(1);
+    fn complete(&mut self, stream: Stream, new: &mut Vec<Numbered>) {
+        let Some(Part { time, text, .. }) = self.partial[stream as usize].take() else { return };
+        let text = String::from_utf8_lossy(without_line_end(&text)).into_owned();
+        self.numbering.push(Message { stream, time, text }, new);
     }
 
-    /// There are no more lines of the last line's time.
-    fn settle(&self) {
-        if self.reader.progress.acknowledged() < self.last {
-            self.reader.progress.open(self.last).done(1);
+    /// Nothing follows.
+    fn end(&mut self, new: &mut Vec<Numbered>) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.complete(stream, new);
         }
+        self.numbering.give_up(new);
     }
 }
 
-/// `2024-01-02T03:04:05.123456789Z text` into its two parts.
-fn split_time(text: &str) -> Option<(Timestamp, &str)> {
-    let (time, rest) = text.split_once(' ')?;
-    let layout = model::gotime::Layout::named("RFC3339Nano")?;
-    Some((layout.read(time, &model::gotime::Zone::utc()).ok()?, rest))
+/// Without `\r` and `\n` at the end.
+fn without_line_end(text: &[u8]) -> &[u8] {
+    let last = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
+    &text[..last.map_or(0, |last| last + 1)]
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_in_front_of_a_line() {
-        let (time, text) = split_time("2024-01-02T03:04:05.5Z hello world\n").unwrap();
-        assert_eq!((time.to_string().as_str(), text), ("2024-01-02T03:04:05.5Z", "hello world\n"));
-        assert!(split_time("nonsense").is_none());
-    }
-}
+mod tests;

@@ -2,12 +2,12 @@
 //! reached, and over the engine's API where not.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use bollard::Docker;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
@@ -18,11 +18,12 @@ use service::CancellationToken;
 use tokio::task::JoinSet;
 
 use super::container::ApiReader;
-use super::{NotRead, sanitize};
+use super::{Host, NotRead, sanitize};
 use crate::board::{Found, Notes, Target};
 use crate::config::DockerSdConfig;
 use crate::dispatch::Dispatcher;
 use crate::positions::Positions;
+use crate::progress::Progress;
 use crate::relabel::{Relabel, TargetLabels, relabel, trace};
 use crate::tail::{Command, Stream, StreamLabels};
 use crate::targets::stream_labels;
@@ -57,6 +58,17 @@ enum Reading {
     Ended,
 }
 
+/// What is read.
+#[derive(Default)]
+struct Readings {
+    /// By container.
+    states: HashMap<String, Reading>,
+    /// How far those are that are, or were, read over the API.
+    progress: HashMap<String, Arc<Progress>>,
+    /// Each gives back the id of its container.
+    readers: JoinSet<String>,
+}
+
 impl DockerDiscovery {
     /// A discovery that hands log files to the reading thread.
     pub(crate) fn new(
@@ -70,21 +82,25 @@ impl DockerDiscovery {
 
     /// Lists containers until `stop`. An engine that is away is asked again at the next turn.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<()> {
-        check_host(&self.job.config.host)?;
-        let begun = Timestamp::now().nanos() / 1_000_000_000;
-        let mut reading: HashMap<String, Reading> = HashMap::new();
-        let mut readers: JoinSet<String> = JoinSet::new();
+        let host: Host = self.job.config.host.parse().map_err(|problem: String| anyhow!("host {problem}"))?;
+        let now = Timestamp::now().nanos() / 1_000_000_000;
+        // What was not listed yet when positions were saved is not known.
+        let listed = i64::try_from(self.job.config.refresh_interval.get().as_secs()).unwrap_or(MAX_ABSENCE);
+        let saved =
+            self.positions.saved_at().map(|saved| saved.saturating_sub(listed).saturating_sub(MAX_DELAY));
+        let begun = saved.map_or(now, |saved| saved.clamp(now - MAX_ABSENCE, now));
+        let mut reading = Readings::default();
         let mut complained = false;
         // What happens to containers is told while the engine is there; lists are what counts.
         let (mut events, mut listens) = (futures::stream::pending().boxed(), false);
         loop {
-            match self.list().await {
+            match self.list(&host).await {
                 Ok((docker, containers)) => {
                     complained = false;
                     if !listens {
                         (events, listens) = (happenings(&docker), true);
                     }
-                    self.follow(&docker, begun, containers, &mut reading, &mut readers).await;
+                    self.follow((&docker, &host), begun, containers, &mut reading).await;
                 }
                 Err(error) if !complained => {
                     complained = true;
@@ -100,8 +116,8 @@ impl DockerDiscovery {
             let pause = tokio::time::sleep(self.job.config.refresh_interval.get());
             let is_early = tokio::select! {
                 () = pause => false,
-                Some(ended) = readers.join_next(), if !readers.is_empty() => {
-                    if let Some(state) = ended.ok().and_then(|id| reading.get_mut(&id)) {
+                Some(ended) = reading.readers.join_next(), if !reading.readers.is_empty() => {
+                    if let Some(state) = ended.ok().and_then(|id| reading.states.get_mut(&id)) {
                         *state = Reading::Ended;
                     }
                     true
@@ -124,13 +140,13 @@ impl DockerDiscovery {
                 while events.next().now_or_never().flatten().is_some() {}
             }
         }
-        readers.shutdown().await;
+        reading.readers.shutdown().await;
         Ok(())
     }
 
     /// The engine and its containers. It is connected to anew each time: its socket may come and go.
-    async fn list(&self) -> Result<(Docker, Vec<ContainerSummary>)> {
-        let docker = connect(&self.job.config.host)?;
+    async fn list(&self, host: &Host) -> Result<(Docker, Vec<ContainerSummary>)> {
+        let docker = host.connect()?;
         let filters: HashMap<String, Vec<String>> =
             self.job.config.filters.iter().map(|f| (f.name.clone(), f.values.clone())).collect();
         // Those that have ended too: a container may live shorter than the pause between two lists.
@@ -140,40 +156,42 @@ impl DockerDiscovery {
         Ok((docker, containers))
     }
 
-    /// Starts reading containers that run, that ran since `begun` (seconds since the epoch), or that were being read when the
-    /// agent last stopped; lets go of those that ended.
+    /// Starts reading containers that run, that were made since `begun` (seconds since the epoch), or that were being read when
+    /// the agent last stopped; lets go of those that ended.
     async fn follow(
         &self,
-        docker: &Docker,
+        engine: (&Docker, &Host),
         begun: i64,
         containers: Vec<ContainerSummary>,
-        reading: &mut HashMap<String, Reading>,
-        readers: &mut JoinSet<String>,
+        reading: &mut Readings,
     ) {
         self.job.notes.retain(|id| containers.iter().any(|c| c.id.as_deref() == Some(id)));
-        let mut gone: Vec<String> = reading.keys().cloned().collect();
+        let mut gone: Vec<String> = reading.states.keys().cloned().collect();
         for container in containers {
             let Some(id) = container.id.clone() else { continue };
             gone.retain(|g| *g != id);
             let runs = container.state == Some(ContainerSummaryStateEnum::RUNNING);
+            // Until it is started it has no log file, and nobody knows whether it will be within reach.
+            let is_started = container.state != Some(ContainerSummaryStateEnum::CREATED);
             let is_new = container.created.is_some_and(|created| created >= begun);
-            let state = reading.get(&id).copied();
+            let state = reading.states.get(&id).copied();
             let starts = match state {
-                None => runs || is_new || self.positions.knows(&id),
+                None => is_started && (runs || is_new || self.positions.knows(&id)),
                 Some(Reading::Ended) => runs,
                 Some(Reading::File | Reading::Api) => false,
             };
-            let state = if starts { self.start(docker, &container, &id, readers).await } else { state };
+            let state = if starts { self.start(engine, &container, &id, reading).await } else { state };
             // The API's stream ends by itself when the engine has sent everything.
             let state = match state {
                 Some(Reading::File) if !runs && self.stop(&id) => Some(Reading::Ended),
                 state => state,
             };
-            reading.extend(state.map(|state| (id, state)));
+            reading.states.extend(state.map(|state| (id, state)));
         }
         for id in gone {
-            if reading.get(&id) != Some(&Reading::File) || self.stop(&id) {
-                reading.remove(&id);
+            if reading.states.get(&id) != Some(&Reading::File) || self.stop(&id) {
+                reading.states.remove(&id);
+                reading.progress.remove(&id);
             }
         }
     }
@@ -181,10 +199,10 @@ impl DockerDiscovery {
     /// Starts reading a container; `None` if it is not to be read, or cannot be now.
     async fn start(
         &self,
-        docker: &Docker,
+        (docker, host): (&Docker, &Host),
         container: &ContainerSummary,
         id: &str,
-        readers: &mut JoinSet<String>,
+        reading: &mut Readings,
     ) -> Option<Reading> {
         let labels = StreamLabels {
             stdout: self.labels(container, Stream::Stdout),
@@ -201,20 +219,27 @@ impl DockerDiscovery {
             return None;
         }
         match self.log_file(docker, id).await {
-            Ok(Some(path)) => {
+            Ok((Some(path), _)) => {
                 let command = Command::Start { key: id.to_owned(), path, job: self.job.job, labels };
                 self.files.try_send(command).ok().map(|()| Reading::File)
             }
-            Ok(None) => {
+            Ok((None, has_terminal)) => {
+                // What was read before and is on its way is not read again.
+                let progress = reading.progress.entry(id.to_owned());
+                let progress =
+                    progress.or_insert_with(|| self.positions.open_container(id, self.job.job)).clone();
                 let reader = ApiReader {
                     docker: docker.clone(),
+                    host: host.clone(),
                     container: id.to_owned(),
+                    has_terminal,
                     job: self.job.job,
                     labels,
-                    progress: self.positions.open_cursor(id),
+                    progress,
+                    positions: self.positions.clone(),
                     dispatcher: (self.dispatcher)(),
                 };
-                readers.spawn(reader.run());
+                reading.readers.spawn(reader.run());
                 Some(Reading::Api)
             }
             Err(error) => {
@@ -229,13 +254,15 @@ impl DockerDiscovery {
         self.files.try_send(Command::Stop { key: id.to_owned() }).is_ok()
     }
 
-    /// The container's log file, if it is one of Docker's JSON files that this process can read.
-    async fn log_file(&self, docker: &Docker, id: &str) -> Result<Option<PathBuf>> {
+    /// The container's log file, if it is one of Docker's JSON files that this process can read; whether it has a terminal.
+    async fn log_file(&self, docker: &Docker, id: &str) -> Result<(Option<PathBuf>, bool)> {
         let details = docker.inspect_container(id, None).await?;
+        let has_terminal = details.config.as_ref().and_then(|config| config.tty) == Some(true);
         let driver = details.host_config.and_then(|h| h.log_config).and_then(|l| l.typ);
         let path = details.log_path.map(PathBuf::from);
         let readable = |path: &PathBuf| std::fs::File::open(path).is_ok();
-        Ok(path.filter(|path| driver.as_deref() == Some("json-file") && readable(path)))
+        let path = path.filter(|path| driver.as_deref() == Some("json-file") && readable(path));
+        Ok((path, has_terminal))
     }
 
     /// Labels of one of the container's outputs; `None` if relabelling drops it.
@@ -244,6 +271,13 @@ impl DockerDiscovery {
         Some(stream_labels(&labels))
     }
 }
+
+/// Containers that ended while nobody looked are read if they are not older, seconds. Well below the time for which it is remembered what
+/// was read of them.
+const MAX_ABSENCE: i64 = 12 * 3600;
+
+/// A list, and the start of reading what is in it, may take so long, seconds.
+const MAX_DELAY: i64 = 60;
 
 /// Gathers what happens to containers before they are listed again.
 const GATHER: Duration = Duration::from_millis(500);
@@ -279,26 +313,6 @@ fn meta_labels(container: &ContainerSummary, stream: Stream) -> TargetLabels {
         set("network_ip".into(), &network.ip_address.as_ref().map(ToString::to_string).unwrap_or_default());
     }
     labels
-}
-
-fn check_host(host: &str) -> Result<()> {
-    match host.split_once("://") {
-        Some(("unix", path)) if Path::new(path).is_absolute() => Ok(()),
-        Some(("tcp" | "http", _)) => Ok(()),
-        _ => Err(anyhow!(
-            "host '{host}': write unix:///var/run/docker.sock, tcp://host:port or http://host:port"
-        )),
-    }
-}
-
-fn connect(host: &str) -> Result<Docker> {
-    const TIMEOUT_SECONDS: u64 = 120;
-    let version = bollard::API_DEFAULT_VERSION;
-    match host.strip_prefix("unix://") {
-        Some(path) => Docker::connect_with_unix(path, TIMEOUT_SECONDS, version),
-        None => Docker::connect_with_http(host, TIMEOUT_SECONDS, version),
-    }
-    .with_context(|| host.to_owned())
 }
 
 #[cfg(test)]

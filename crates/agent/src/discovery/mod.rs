@@ -3,15 +3,19 @@
 mod announce;
 mod container;
 mod docker;
+mod engine;
 mod file_sd;
 mod files;
+mod frames;
 mod glob;
 mod kubernetes;
+mod numbering;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use announce::Announce;
 pub(crate) use docker::{DockerDiscovery, DockerJob};
+pub(crate) use engine::Host;
 pub(crate) use file_sd::FileDiscovery;
 pub use file_sd::FileSdConfig;
 pub(crate) use files::{FileJob, FileTarget, Matched, NotRead, group, hostname};

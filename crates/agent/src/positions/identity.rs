@@ -17,7 +17,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    const HEAD_BYTES: u64 = 256;
+    /// How many of the first bytes are looked at.
+    pub(crate) const HEAD_BYTES: u64 = 256;
 
     /// Reads the identity of an open file.
     pub fn of(file: &impl Identified) -> std::io::Result<Self> {

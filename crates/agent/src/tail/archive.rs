@@ -86,6 +86,9 @@ const SKIP_BYTES: u64 = 4 << 20;
 /// An archive that ends too early may still be written: it is looked at again once it has been quiet for so long.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
+/// After so long nobody goes on to write an archive that breaks off.
+const ABANDONED: Duration = Duration::from_secs(30);
+
 /// Reads a file from a place of its own.
 struct Cursor {
     file: Arc<File>,
@@ -110,6 +113,8 @@ pub(super) struct Archive {
     head: Vec<u8>,
     /// Bytes of the compressed file when its end was found.
     ended: Option<u64>,
+    /// It broke off there.
+    is_broken: bool,
 }
 
 impl std::fmt::Debug for Archive {
@@ -123,7 +128,8 @@ impl Archive {
     pub(super) fn new(file: File, format: Format) -> io::Result<Self> {
         let file = Arc::new(file);
         let decoder = format.decoder(Cursor { file: file.clone(), at: 0 })?;
-        let mut archive = Self { file, format, decoder, at: 0, head: Vec::new(), ended: None };
+        let mut archive =
+            Self { file, format, decoder, at: 0, head: Vec::new(), ended: None, is_broken: false };
         archive.rewind()?;
         Ok(archive)
     }
@@ -136,6 +142,12 @@ impl Archive {
     /// Whether everything has come out of it, as far as it is written.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// The same, and nothing more will be written: what broke off may still be in the making.
+    pub(super) fn is_complete(&self) -> bool {
+        let quiet = |m: std::fs::Metadata| m.modified().ok()?.elapsed().ok().map(|age| age >= ABANDONED);
+        self.has_ended() && (!self.is_broken || self.file.metadata().ok().and_then(quiet).unwrap_or(true))
     }
 
     /// Bytes of content; unknown before the end.
@@ -176,7 +188,7 @@ impl Archive {
     /// Begins at the front, which is taken as the head.
     fn rewind(&mut self) -> io::Result<()> {
         self.decoder = self.format.decoder(Cursor { file: self.file.clone(), at: 0 })?;
-        (self.at, self.ended) = (0, None);
+        (self.at, self.ended, self.is_broken) = (0, None, false);
         let mut head = vec![0; HEAD_BYTES];
         let mut got = 0;
         while got < HEAD_BYTES && self.ended.is_none() {
@@ -201,7 +213,7 @@ impl Archive {
     }
 
     fn end(&mut self, error: Option<io::Error>) -> io::Result<usize> {
-        self.ended = Some(self.file.metadata()?.len());
+        (self.ended, self.is_broken) = (Some(self.file.metadata()?.len()), error.is_some());
         if let Some(error) = error {
             tracing::warn!(offset = self.at, %error, "a compressed file breaks off: what can be read of it is read");
         }

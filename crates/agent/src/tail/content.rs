@@ -87,14 +87,19 @@ impl Content {
         matches!(&self.source, Source::Archive(archive) if archive.has_ended())
     }
 
+    /// Whether an archive was read to its end, and nothing more will be written to it.
+    pub fn is_complete(&self) -> bool {
+        matches!(&self.source, Source::Archive(archive) if archive.is_complete())
+    }
+
     /// Whether no name leads to it any more.
     pub fn is_deleted(&self) -> bool {
         self.file().metadata().is_ok_and(|m| m.nlink() == 0)
     }
 
-    /// Bytes of the file itself.
-    pub fn stored_bytes(&self) -> io::Result<u64> {
-        self.file().size()
+    /// What the system says of the file itself.
+    pub fn stored(&self) -> io::Result<std::fs::Metadata> {
+        self.file().metadata()
     }
 
     fn file(&self) -> &File {

@@ -69,17 +69,18 @@ impl FileTail {
     /// After so long without growth an unfinished last line is taken as finished.
     const QUIET: Duration = Duration::from_secs(3);
 
-    /// Goes on with an opened file where a job, given by its index, has left it. `docker` says that it holds Docker's JSON records.
+    /// Goes on with an opened file, which lies `at` some path by now, where a job, given by its index, has left it. `docker` says that it holds Docker's JSON records.
     /// Lines longer than `max_line` bytes are cut into several.
     pub fn open(
         path: &Path,
+        at: &Path,
         file: Content,
         positions: &Positions,
         docker: bool,
         max_line: usize,
         job: usize,
     ) -> io::Result<Self> {
-        let (identity, progress) = positions.open_file(path, &file, job)?;
+        let (identity, progress) = positions.open_file(path, at, &file, job)?;
         let read = progress.acknowledged();
         let joiner = docker.then(|| Joiner::new(max_line));
         let max_line = if docker { max_line.max(MAX_RECORD) } else { max_line };
@@ -133,6 +134,15 @@ impl FileTail {
         Ok(size < self.read || (size > self.read && !self.identity.is_of(&self.file)?))
     }
 
+    /// Has its identity cover as much of it as there is by now.
+    pub(super) fn identify(&mut self, positions: &Positions) -> io::Result<()> {
+        if !self.identity.is_full() {
+            self.identity = Identity::of(&self.file)?;
+            positions.renew(&self.progress, self.identity, &self.progress);
+        }
+        Ok(())
+    }
+
     /// Goes on in a copy of what it was: the file itself was truncated.
     pub(super) fn go_on_in(&mut self, copy: Content, positions: &Positions) -> io::Result<()> {
         self.identity = Identity::of(&copy)?;
@@ -152,7 +162,7 @@ impl FileTail {
         if waits { Duration::ZERO } else { self.last_growth.elapsed() }
     }
 
-    /// Reads the next chunk. Lines are appended to `out`; the ticket, if there are any, acknowledges them. `Ok(None)` says that
+    /// Reads the next chunk of a file that was not [truncated](Self::was_truncated). Lines are appended to `out`; the ticket, if there are any, acknowledges them. `Ok(None)` says that
     /// nothing new could be handed on. With `last` an unfinished line at the end is handed on too.
     pub fn read(
         &mut self,
@@ -160,16 +170,12 @@ impl FileTail {
         last: bool,
         out: &mut Vec<Line>,
     ) -> io::Result<Option<Arc<Ticket>>> {
-        if self.was_truncated()? {
-            self.begin_anew(positions)?;
-        }
         let waiting = self.file.size()?.saturating_sub(self.read);
         if waiting == 0 && !self.is_unfinished() {
             return Ok(None);
         }
-        if !self.identity.is_full() && waiting > 0 {
-            self.identity = Identity::of(&self.file)?;
-            positions.renew(&self.progress, self.identity, &self.progress);
+        if waiting > 0 {
+            self.identify(positions)?;
         }
         let before = self.held_from();
         let (start, old) = (self.read - self.rest.len() as u64, self.rest.len());
@@ -194,7 +200,7 @@ impl FileTail {
     }
 
     /// Everything before this offset has been handed on.
-    fn held_from(&self) -> u64 {
+    pub(super) fn held_from(&self) -> u64 {
         let unread = self.read - self.rest.len() as u64;
         self.joiner.as_ref().and_then(Joiner::held_from).map_or(unread, |held| held.min(unread))
     }
@@ -249,7 +255,7 @@ impl FileTail {
     }
 
     /// The file was truncated, or truncated and filled again: it is read from its beginning.
-    fn begin_anew(&mut self, positions: &Positions) -> io::Result<()> {
+    pub(super) fn begin_anew(&mut self, positions: &Positions) -> io::Result<()> {
         tracing::info!(path = %self.path.display(), "file was truncated: reading from its beginning");
         self.identity = Identity::of(&self.file)?;
         self.progress = positions.anew(&self.progress, self.identity);
@@ -296,6 +302,7 @@ mod tests {
         fn open(&self) -> FileTail {
             FileTail::open(
                 &self.path(),
+                &self.path(),
                 Content::plain(&self.path()).unwrap(),
                 &self.positions,
                 false,
@@ -308,6 +315,9 @@ mod tests {
         /// Reads and acknowledges; the lines' texts.
         fn read(&self, tail: &mut FileTail, last: bool) -> Vec<String> {
             let mut out = Vec::new();
+            if tail.was_truncated().unwrap() {
+                tail.begin_anew(&self.positions).unwrap();
+            }
             if let Some(ticket) = tail.read(&self.positions, last, &mut out).unwrap() {
                 ticket.done(1);
             }
@@ -368,8 +378,16 @@ mod tests {
     }
 
     fn open(fixture: &Fixture, positions: &Positions, job: usize) -> FileTail {
-        FileTail::open(&fixture.path(), Content::plain(&fixture.path()).unwrap(), positions, false, 100, job)
-            .unwrap()
+        FileTail::open(
+            &fixture.path(),
+            &fixture.path(),
+            Content::plain(&fixture.path()).unwrap(),
+            positions,
+            false,
+            100,
+            job,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -387,6 +405,8 @@ mod tests {
         assert_eq!((&after[..2], after.len()), (&before[..], 3));
         // What the file holds once it was truncated is another source's.
         std::fs::write(fixture.path(), "new\n").unwrap();
+        assert!(tail.was_truncated().unwrap());
+        tail.begin_anew(&positions).unwrap();
         let anew = origins(&mut tail, &positions);
         assert!(anew.len() == 1 && anew[0].0 != before[0].0);
         let positions = load(&fixture);
@@ -413,6 +433,52 @@ mod tests {
         assert_eq!(at(&first, 0), 8);
         assert_eq!(at(&first, 1), 0);
         assert_eq!(at(&second, 0), 0);
+    }
+
+    #[test]
+    fn only_a_new_client_takes_over_what_another_has() {
+        let fixture = Fixture::new();
+        fixture.append("one\ntwo\n");
+        let saved = load(&fixture);
+        let (first, second) = (saved.for_client("first"), saved.for_client("second"));
+        let mut ahead = open(&fixture, &first, 0);
+        ahead.read(&first, false, &mut Vec::new()).unwrap().unwrap().done(1);
+        first.save().unwrap();
+        // It comes later, in the same process or after a crash: it has read nothing.
+        assert_eq!(open(&fixture, &second, 0).offset(), 0);
+        let again = load(&fixture);
+        assert_eq!(open(&fixture, &again.for_client("second"), 0).offset(), 0);
+        // What was there when a new client began is taken over, and not what was read since.
+        let first = again.for_client("first");
+        let mut ahead = open(&fixture, &first, 0);
+        fixture.append("three\n");
+        ahead.read(&first, false, &mut Vec::new()).unwrap().unwrap().done(1);
+        first.save().unwrap();
+        assert_eq!(ahead.progress().acknowledged(), 14);
+        assert_eq!(open(&fixture, &again.for_client("third"), 0).offset(), 8);
+    }
+
+    #[test]
+    fn nothing_is_written_where_nothing_is_new() {
+        let fixture = Fixture::new();
+        fixture.append("one\n");
+        let positions = load(&fixture);
+        let mut tail = open(&fixture, &positions, 0);
+        let state = fixture.folder.path().join("positions.state.json");
+        let is_written = || {
+            let was_there = std::fs::remove_file(&state).is_ok();
+            positions.save_changes().unwrap();
+            (was_there, state.exists())
+        };
+        assert_eq!(is_written(), (false, true));
+        assert_eq!(is_written(), (true, false));
+        tail.read(&positions, false, &mut Vec::new()).unwrap().unwrap().done(1);
+        assert!(is_written().1);
+        assert_eq!(is_written(), (true, false));
+        positions.close_file(tail.progress());
+        assert_eq!(is_written(), (false, false));
+        positions.save().unwrap();
+        assert!(state.exists());
     }
 
     #[test]

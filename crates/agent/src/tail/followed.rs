@@ -144,7 +144,7 @@ impl Followed {
     /// Whether everything that is known to be in it was read.
     pub(super) fn is_read(&self) -> bool {
         self.file.as_ref().is_none_or(|file| match file.content().is_archive() {
-            true => file.content().has_ended() && !file.is_unfinished(),
+            true => file.content().is_complete() && !file.is_unfinished(),
             false => file.content().size().is_ok_and(|size| size == file.offset()) && !file.is_unfinished(),
         })
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use service::CancellationToken;
 
 use super::archive::{DecompressionConfig, Format, SETTLED};
-use super::content::Content;
+use super::content::{Content, Identified as _};
 use super::encoding::Encoding;
 use super::file::{FileTail, Line};
 use super::followed::{Followed, Seat, StreamLabels, Wanted};
@@ -91,14 +91,14 @@ pub(crate) struct Poller {
     /// Files by the real paths that the system tells of.
     by_name: HashMap<PathBuf, Vec<u64>>,
     /// Files that are looked at often.
-    uneasy: BTreeSet<u64>,
+    pub(super) uneasy: BTreeSet<u64>,
     /// Files with something to read, in the order of their turns.
     ready: VecDeque<u64>,
     watch: Watch,
     /// When globs are looked at next.
     find_at: Instant,
-    /// Files that were read to their end and closed: place and size.
-    pub(super) done: HashMap<(u64, u64), u64>,
+    /// Files that were read to their end and closed: place, and size and time then.
+    pub(super) done: HashMap<(u64, u64), (u64, Option<SystemTime>)>,
     /// Paths that were complained about.
     complaints: HashSet<PathBuf>,
     /// Most files that may be open.
@@ -136,6 +136,8 @@ impl Poller {
     const BLOCKED: Duration = Duration::from_millis(100);
     /// Most archives that are open at a time: each holds its decoder's memory.
     const MAX_ARCHIVES: usize = 4;
+    /// Most files that are opened together.
+    const BATCH: usize = 1000;
     /// Descriptors that are left for everything else.
     const OTHER_DESCRIPTORS: usize = 256;
 
@@ -264,7 +266,7 @@ impl Poller {
         let is_new = |at: &(PathBuf, usize)| !self.by_path.contains_key(at);
         let found = found.into_iter().filter(|(at, _)| is_new(at));
         let new: Vec<Wanted> = found.map(|((path, _), target)| Wanted::of_target(path, target)).collect();
-        new.into_iter().for_each(|wanted| self.open(wanted));
+        self.open_all(new);
         if std::mem::take(&mut self.is_first) {
             self.seek_absent();
         }
@@ -276,49 +278,96 @@ impl Poller {
         self.targets.values().flatten().filter(move |target| target.wants(path))
     }
 
-    /// Opens a file at its path, unless it is open already, and what was left of those that lay there before it.
-    pub(super) fn open(&mut self, wanted: Wanted) {
-        self.open_here(wanted, None);
+    /// Opens many files, as [`open`](Self::open) does one.
+    fn open_all(&mut self, wanted: Vec<Wanted>) {
+        let mut wanted = wanted.into_iter().peekable();
+        while wanted.peek().is_some() {
+            let room = self.max_open.saturating_sub(self.open).clamp(1, Self::BATCH);
+            let mut opened: Vec<(Wanted, Content)> = Vec::new();
+            while let Some(wanted) = wanted.next_if(|_| opened.len() < room) {
+                let Some(content) = self.opened(&wanted) else { continue };
+                let is_archive = content.is_archive();
+                opened.push((wanted, content));
+                // They are counted once they are followed.
+                if is_archive {
+                    break;
+                }
+            }
+            let searches = opened.iter().filter_map(|(wanted, _)| self.search(wanted, None, &[])).collect();
+            self.seek_all(searches);
+            opened.into_iter().for_each(|(wanted, content)| self.follow_here(wanted, content));
+        }
     }
 
-    /// The same where it is known when the path was last looked at.
-    pub(super) fn open_here(&mut self, wanted: Wanted, since: Option<SystemTime>) {
-        let path = wanted.path.clone();
-        let Ok(metadata) = std::fs::metadata(&path) else { return };
+    /// Opens a file at its path, unless it is open already, and what was left of those that lay there before it.
+    pub(super) fn open(&mut self, wanted: Wanted) {
+        self.open_here(wanted, None, &[]);
+    }
+
+    /// The same where it is known when the path was last looked at, and where it led.
+    pub(super) fn open_here(&mut self, wanted: Wanted, since: Option<SystemTime>, names: &[PathBuf]) {
+        if let Some(content) = self.opened(&wanted) {
+            self.seek(&wanted, since, names);
+            self.follow_here(wanted, content);
+        }
+    }
+
+    /// What is at a path, if it is to be read and is not.
+    fn opened(&mut self, wanted: &Wanted) -> Option<Content> {
+        let path = &wanted.path;
+        let metadata = std::fs::metadata(path).ok()?;
         let place = (metadata.dev(), metadata.ino());
-        if !metadata.is_file() || self.done.get(&place) == Some(&metadata.len()) {
-            return;
+        if !metadata.is_file() || self.is_done(place, &metadata) {
+            return None;
         }
         // Open already, perhaps under the name it had before.
         if let Some(id) = self.by_seat.get(&(place, wanted.job)).copied() {
-            let file = self.files.get_mut(&id).filter(|f| f.wanted.path == path && wanted.key.is_some());
+            let file = self.files.get_mut(&id).filter(|f| f.wanted.path == *path && wanted.key.is_some());
             // A container that was started again goes on in its file.
             if let Some(file) = file {
                 file.leaving = None;
-                self.by_path.insert((path, wanted.job), id);
+                self.by_path.insert((path.clone(), wanted.job), id);
             }
-            return;
+            return None;
         }
-        let format = Format::of(&path);
-        let is_packed = format.is_some() || (Format::named(&path).is_some() && metadata.len() < 4);
-        if is_packed && !self.may_unpack(&path, wanted.job, &metadata) {
-            return;
+        let format = Format::of(path);
+        let is_packed = format.is_some() || (Format::named(path).is_some() && metadata.len() < 4);
+        if is_packed && !self.may_unpack(path, wanted.job, &metadata) {
+            return None;
         }
         if !self.has_descriptor() {
             // Others have to be read first.
-            self.find_at = self.find_at.min(Instant::now() + self.options.poll);
-            return;
+            self.find_soon();
+            return None;
         }
-        let content = match self.content(&path, wanted.job, format) {
+        let content = match self.content(path, wanted.job, format) {
             Ok(content) => content,
-            Err(error) => return self.complain(&path, &error),
+            Err(error) => {
+                self.complain(path, &error);
+                return None;
+            }
         };
-        if self.is_copy(&wanted, &content) {
+        if self.may_become_copy(wanted, &content, &metadata) {
+            self.find_soon();
+            return None;
+        }
+        Some(content)
+    }
+
+    /// Has globs looked at again at the next look.
+    fn find_soon(&mut self) {
+        self.find_at = self.find_at.min(Instant::now() + self.options.poll);
+    }
+
+    /// Follows what was opened at its path, unless it was found by other ways or is a copy.
+    fn follow_here(&mut self, wanted: Wanted, content: Content) {
+        let is_open = content.place().is_ok_and(|place| self.by_seat.contains_key(&(place, wanted.job)));
+        if is_open || self.is_copy(&wanted, &content) {
             return;
         }
-        self.seek(&wanted, since);
-        if let Some(id) = self.add(wanted.clone(), content, &path) {
-            self.by_path.insert((path, wanted.job), id);
+        let (path, job) = (wanted.path.clone(), wanted.job);
+        if let Some(id) = self.add(wanted, content, &path) {
+            self.by_path.insert((path, job), id);
         }
     }
 
@@ -358,14 +407,14 @@ impl Poller {
     /// Follows an opened file, which lies `at` some path by now, from where it was left.
     pub(super) fn add(&mut self, wanted: Wanted, content: Content, at: &Path) -> Option<u64> {
         let (path, max_line) = (wanted.path.clone(), self.options.max_line);
-        let file = match FileTail::open(&path, content, &self.positions, wanted.docker, max_line, wanted.job)
-        {
-            Ok(file) => file,
-            Err(error) => {
-                self.complain(&path, &error);
-                return None;
-            }
-        };
+        let file =
+            match FileTail::open(&path, at, content, &self.positions, wanted.docker, max_line, wanted.job) {
+                Ok(file) => file,
+                Err(error) => {
+                    self.complain(&path, &error);
+                    return None;
+                }
+            };
         self.complaints.remove(&path);
         tracing::info!(path = %at.display(), offset = file.progress().acknowledged(), "reading file");
         let (id, mut file) = (self.next_id, Followed::new(wanted, file, &self.options.metrics));
@@ -458,7 +507,9 @@ impl Poller {
             Change::Written(name) => {
                 let ids = self.by_name.get(&name).cloned().unwrap_or_default();
                 for id in ids {
-                    match self.files.get(&id).is_some_and(|f| f.file.is_some() && f.leaving.is_none()) {
+                    // One that waits for its turn is looked at, as it may be truncated more than once by then.
+                    let is_next = |f: &Followed| f.file.is_some() && f.leaving.is_none() && !f.is_queued;
+                    match self.files.get(&id).is_some_and(is_next) {
                         true => self.enqueue(id),
                         false => self.look(id),
                     }
@@ -492,12 +543,14 @@ impl Poller {
     fn look(&mut self, id: u64) {
         let Some(followed) = self.files.get_mut(&id) else { return };
         let since = std::mem::replace(&mut followed.looked, SystemTime::now());
+        let (before, mut has_shrunk) = (followed.size, false);
         if followed.leaving.is_none() {
             let now = std::fs::metadata(&followed.wanted.path);
             match &now {
                 Ok(now) if (now.dev(), now.ino()) == followed.place => {
                     if !followed.is_archive() {
                         followed.size = now.len();
+                        has_shrunk = now.len() < before;
                     }
                 }
                 // It may be there, though this process may not see it.
@@ -505,23 +558,31 @@ impl Poller {
                 _ => return self.part(id, since),
             }
         }
-        let Some(file) = &followed.file else {
+        let Some(file) = &mut followed.file else {
             if followed.size != followed.slept_at {
                 self.wake(id);
             }
             return;
         };
         let may_be_truncated = followed.leaving.is_none() && !file.content().is_archive();
-        if may_be_truncated && followed.size != file.offset() && file.was_truncated().unwrap_or(false) {
+        let is_other = || followed.size != file.offset() && file.was_truncated().unwrap_or(false);
+        if may_be_truncated && (has_shrunk || is_other()) {
             // Now, though there may be no room to read: the next copy takes the name of this one.
+            followed.size = before;
             return self.find_copy(id, since);
         }
-        if followed.leaving.is_some() && !followed.is_archive() {
-            followed.size = super::content::Identified::size(file.content()).unwrap_or(followed.size);
+        if followed.size > file.offset() && !file.content().is_archive() {
+            // It may be truncated before there is room to read.
+            let _ = file.identify(&self.positions);
         }
-        let has_news = match followed.is_archive() {
-            true => !followed.is_read(),
-            false => followed.size != file.offset() || file.is_unfinished(),
+        let is_archive = file.content().is_archive();
+        if followed.leaving.is_some() && !is_archive {
+            followed.size = file.content().size().unwrap_or(followed.size);
+        }
+        let has_news = if is_archive {
+            !followed.is_read()
+        } else {
+            followed.size != file.offset() || file.is_unfinished()
         };
         followed.note();
         if !followed.is_uneasy() {
@@ -543,6 +604,7 @@ impl Poller {
     fn part(&mut self, id: u64, since: SystemTime) {
         let Some(followed) = self.files.get_mut(&id) else { return };
         let (wanted, sleeps) = (followed.wanted.clone(), followed.file.is_none());
+        let names = followed.names.clone();
         self.by_path.remove(&(wanted.path.clone(), wanted.job));
         if sleeps {
             self.remove(id);
@@ -550,10 +612,10 @@ impl Poller {
             self.leave(id);
         }
         if wanted.key.is_some() || self.target_of(&wanted.path).any(|target| target.job == wanted.job) {
-            self.open_here(wanted.clone(), Some(since));
+            self.open_here(wanted.clone(), Some(since), &names);
         }
         if !self.by_path.contains_key(&(wanted.path.clone(), wanted.job)) {
-            self.seek(&wanted, Some(since));
+            self.seek(&wanted, Some(since), &names);
         }
     }
 
@@ -599,10 +661,13 @@ impl Poller {
         if followed.until.is_some_and(|end| file.offset() >= end) {
             return false;
         }
-        let may_be_truncated = followed.leaving.is_none() && !file.content().is_archive();
-        if may_be_truncated && file.was_truncated().unwrap_or(false) {
+        if file.was_truncated().unwrap_or(false) {
             let since = followed.looked;
-            self.find_copy(id, since);
+            match followed.leaving.is_none() && !file.content().is_archive() {
+                true => self.find_copy(id, since),
+                false if file.begin_anew(&self.positions).is_err() => return false,
+                false => {}
+            }
         }
         let Some(followed) = self.files.get_mut(&id) else { return false };
         let Some(file) = &mut followed.file else { return false };
@@ -686,11 +751,11 @@ impl Poller {
         if let Some(file) = followed.file.take() {
             self.positions.close_file(file.progress());
             self.open -= 1;
-            let size = file.content().stored_bytes();
+            let stored = file.content().stored();
             let is_complete =
                 followed.until.is_none() && (followed.leaving.is_some() || file.content().is_archive());
-            if let (true, Ok(size)) = (is_complete, size) {
-                self.done.insert(followed.place, size);
+            if let (true, Ok(stored)) = (is_complete, stored) {
+                self.done.insert(followed.place, (stored.len(), stored.modified().ok()));
             }
         }
         Some(followed)

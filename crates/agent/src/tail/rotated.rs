@@ -1,7 +1,9 @@
 //! Where a file may have gone: the names that rotation gives.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,23 +12,128 @@ const MAX_SIBLINGS: usize = 1000;
 /// How the names of compressed files end.
 const COMPRESSED: [&str; 4] = [".gz", ".bz2", ".zst", ".z"];
 
-/// Regular files beside `path` that are named as its earlier generations would be, or whose inode is one of these. Those written to last
-/// come first.
-pub(super) fn beside(path: &Path, inodes: &HashSet<u64>) -> Vec<(PathBuf, Metadata)> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-        return Vec::new();
-    };
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut found: Vec<_> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            inodes.contains(&entry.ino()) || is_generation(name, &entry.file_name().to_string_lossy())
+/// A file that lies beside another.
+#[derive(Debug)]
+pub(super) struct Sibling {
+    pub(super) path: PathBuf,
+    /// As the listing has it: by now the path may lead elsewhere.
+    pub(super) inode: u64,
+    pub(super) metadata: Metadata,
+    /// Whether it may be a generation of the very file that was asked about, and not only of its family.
+    pub(super) is_own: bool,
+}
+
+/// Folders, each as it was when it was asked for first.
+#[derive(Debug, Default)]
+pub(super) struct Listings(HashMap<PathBuf, Listing>);
+
+#[derive(Debug)]
+struct Listing {
+    /// Inodes by name.
+    names: BTreeMap<OsString, HashSet<u64>>,
+    /// Names by inode.
+    inodes: HashMap<u64, Vec<OsString>>,
+}
+
+impl Listing {
+    /// A name that changes while a folder is read may not be met: it is read until it brings nothing new.
+    const MAX_READS: usize = 4;
+
+    fn read(folder: &Path) -> Self {
+        let mut listing = Self { names: BTreeMap::new(), inodes: HashMap::new() };
+        for _ in 0..Self::MAX_READS {
+            let mut is_new = false;
+            for entry in std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+                let (name, inode) = (entry.file_name(), entry.ino());
+                if listing.names.get(&name).is_some_and(|inodes| inodes.contains(&inode)) {
+                    continue;
+                }
+                is_new = true;
+                listing.inodes.entry(inode).or_default().push(name.clone());
+                listing.names.entry(name).or_default().insert(inode);
+            }
+            if !is_new {
+                break;
+            }
+        }
+        listing
+    }
+
+    /// Names that may be those of generations of `name`, with their inodes.
+    fn generations<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a OsString, u64)> {
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        let beginnings = [b'.', b'-', b'_'].map(|mark| [stem.as_bytes(), &[mark]].concat());
+        beginnings.into_iter().flat_map(move |beginning| {
+            let from = OsStr::from_bytes(&beginning).to_owned();
+            let names = self.names.range(from..);
+            let names = names.take_while(move |(name, _)| name.as_bytes().starts_with(&beginning));
+            let names = names.filter(move |(other, _)| is_generation(name, &other.to_string_lossy()));
+            names.flat_map(|(name, inodes)| inodes.iter().map(move |inode| (name, *inode)))
         })
-        .take(MAX_SIBLINGS)
-        .filter_map(|entry| Some((entry.path(), entry.metadata().ok().filter(Metadata::is_file)?)))
-        .collect();
-    found.sort_by_key(|(_, metadata)| std::cmp::Reverse(metadata.modified().ok()));
-    found
+    }
+}
+
+impl Listings {
+    /// Regular files beside `path` that are named as its earlier generations would be, or whose inode is one of these. Those written to
+    /// last come first.
+    pub(super) fn beside(&mut self, path: &Path, inodes: &HashSet<u64>) -> Vec<Sibling> {
+        self.around(path, inodes, false)
+    }
+
+    /// The same with the generations of whatever `path` may be a generation of.
+    pub(super) fn family(&mut self, path: &Path, inodes: &HashSet<u64>) -> Vec<Sibling> {
+        self.around(path, inodes, true)
+    }
+
+    /// What lies at a path itself.
+    pub(super) fn itself(&mut self, path: &Path) -> Vec<Sibling> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+        let inodes = self.of(folder).names.get(name).cloned().unwrap_or_default();
+        inodes.into_iter().filter_map(|inode| Sibling::at(path.to_owned(), inode, true)).collect()
+    }
+
+    fn around(&mut self, path: &Path, inodes: &HashSet<u64>, with_family: bool) -> Vec<Sibling> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+            return Vec::new();
+        };
+        let listing = self.of(folder);
+        let family = if with_family { originals(path) } else { Vec::new() };
+        let family: Vec<_> =
+            family.iter().filter_map(|path| path.file_name().and_then(|name| name.to_str())).collect();
+        let moved = inodes.iter().filter_map(|inode| Some((listing.inodes.get(inode)?, *inode)));
+        // An inode alone says little: another file may have it by now.
+        let moved = moved.flat_map(|(names, inode)| names.iter().map(move |name| (name, inode, false)));
+        let own = listing.generations(name).map(|(name, inode)| (name, inode, true));
+        let others = family.iter().flat_map(|original| listing.generations(original));
+        let others = others.map(|(name, inode)| (name, inode, false));
+        let mut met = HashSet::new();
+        let mut found: Vec<_> = own
+            .chain(moved)
+            .chain(others)
+            .filter(|(other, inode, _)| *other != name && met.insert((*other, *inode)))
+            .take(MAX_SIBLINGS)
+            .filter_map(|(name, inode, is_own)| Sibling::at(folder.join(name), inode, is_own))
+            .collect();
+        found.sort_by_key(|sibling| std::cmp::Reverse(sibling.metadata.modified().ok()));
+        found
+    }
+
+    fn of(&mut self, folder: &Path) -> &Listing {
+        self.0.entry(folder.to_owned()).or_insert_with_key(|folder| Listing::read(folder))
+    }
+}
+
+impl Sibling {
+    fn at(path: PathBuf, inode: u64, is_own: bool) -> Option<Self> {
+        let metadata = path.symlink_metadata().ok().filter(Metadata::is_file)?;
+        Some(Self { path, inode, metadata, is_own })
+    }
+}
+
+/// What a compressed file was made of, going by its name.
+pub(super) fn uncompressed(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    COMPRESSED.iter().find_map(|suffix| name.strip_suffix(suffix)).map(|name| path.with_file_name(name))
 }
 
 /// Paths that rotation may have taken `path` from: `app.log` and `app.log.1` for `app.log.1.gz`.
@@ -123,10 +230,23 @@ mod tests {
         }
         std::fs::create_dir(folder.path().join("app.log.2")).unwrap();
         let moved = std::fs::metadata(folder.path().join("moved")).unwrap().ino();
-        let found = beside(&folder.path().join("app.log"), &HashSet::from([moved]));
-        let mut names: Vec<_> =
-            found.iter().map(|(path, _)| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
-        names.sort();
-        assert_eq!(names, ["app.log.1", "moved"]);
+        let app = folder.path().join("app.log");
+        let names = |found: Vec<Sibling>| {
+            let mut names: Vec<_> =
+                found.iter().map(|s| s.path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        };
+        let mut listings = Listings::default();
+        assert_eq!(names(listings.beside(&app, &HashSet::from([moved]))), ["app.log.1", "moved"]);
+        assert_eq!(names(listings.itself(&app)), ["app.log"]);
+        // The family of a generation.
+        std::fs::write(folder.path().join("app.log.3.gz"), "").unwrap();
+        let first = folder.path().join("app.log.1");
+        assert_eq!(names(Listings::default().beside(&first, &HashSet::new())), [""; 0]);
+        let family = Listings::default().family(&first, &HashSet::new());
+        assert!(family.iter().all(|sibling| !sibling.is_own));
+        assert_eq!(names(family), ["app.log.3.gz"]);
+        assert_eq!(uncompressed(&folder.path().join("app.log.1.gz")), Some(first));
     }
 }

@@ -5,27 +5,92 @@
 //! that was missed.
 
 use std::collections::HashSet;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::archive::Format;
+use super::archive::{Format, SETTLED};
 use super::content::{Content, Identified as _};
 use super::followed::Wanted;
 use super::poller::Poller;
-use super::rotated::{beside, originals};
+use super::rotated::{Listings, Sibling, originals, uncompressed};
 use crate::positions::{Identity, KnownFile};
 
 /// Clocks of file systems are coarse.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
+/// What is looked for may be renamed or packed meanwhile: it is looked for again so often.
+const TRIES: usize = 5;
+
+/// A search for the earlier generations of a path.
+pub(super) struct Search {
+    wanted: Wanted,
+    /// What lies at the path now.
+    here: Option<(u64, u64)>,
+    /// Generations that were written to since are not old ones that nobody asked for.
+    since: Option<SystemTime>,
+    /// What was read before, and is not at the path any more.
+    lost: Vec<KnownFile>,
+    /// Where generations lie beside: the path, and where the link leads and led that it is.
+    names: Vec<PathBuf>,
+    /// Where the path leads now.
+    real: Option<PathBuf>,
+    /// What the last look has met.
+    met: Vec<(PathBuf, u64)>,
+}
+
+impl Search {
+    /// The files among which generations may be, each once. Of several that hold the same the best comes first: the file itself before
+    /// any copy of it, what is not compressed before what may be half compressed.
+    fn siblings(&self, listings: &mut Listings) -> Vec<Sibling> {
+        let inodes: HashSet<u64> = self.lost.iter().map(|k| k.identity.place().1).collect();
+        let mut siblings = Vec::new();
+        for name in &self.names {
+            siblings.extend(match self.lost.is_empty() {
+                true => listings.beside(name, &inodes),
+                false => listings.family(name, &inodes),
+            });
+            if *name != self.wanted.path && Some(name) != self.real.as_ref() {
+                siblings.extend(listings.itself(name));
+            }
+        }
+        let mut met = HashSet::new();
+        siblings.retain(|sibling| met.insert((sibling.path.clone(), sibling.inode)));
+        siblings.sort_by_key(|sibling| {
+            let is_lost = self.lost.iter().any(|k| k.identity.place().1 == sibling.inode);
+            (!is_lost, uncompressed(&sibling.path).is_some())
+        });
+        siblings
+    }
+
+    /// Whether a file is so new that it must have come while nobody looked.
+    fn is_recent(&self, sibling: &Sibling) -> bool {
+        let Some(since) = self.since else { return false };
+        let is_since = |at: std::io::Result<SystemTime>| at.is_ok_and(|at| at >= since);
+        // What is compressed now may have been written long ago.
+        let is_new = || uncompressed(&sibling.path).is_none() && is_since(sibling.metadata.created());
+        is_since(sibling.metadata.modified()) || is_new()
+    }
+}
 
 impl Poller {
-    /// Looks for earlier generations of `wanted`, whose path was last looked at at `since`, or as long ago as is remembered. What is found
-    /// goes on where it was left.
-    pub(super) fn seek(&mut self, wanted: &Wanted, since: Option<SystemTime>) {
-        let known = self.positions.known_at(&wanted.path, wanted.job);
+    /// Looks for earlier generations of `wanted`, whose path was last looked at at `since`, or as long ago as is remembered, and of which
+    /// files at `names` were read. What is found goes on where it was left.
+    pub(super) fn seek(&mut self, wanted: &Wanted, since: Option<SystemTime>, names: &[PathBuf]) {
+        let search = self.search(wanted, since, names);
+        self.seek_all(search.into_iter().collect());
+    }
+
+    /// What [`seek`](Self::seek) has to look for.
+    pub(super) fn search(
+        &self,
+        wanted: &Wanted,
+        since: Option<SystemTime>,
+        names: &[PathBuf],
+    ) -> Option<Search> {
+        let known = self.positions.expected_at(&wanted.path, wanted.job);
         if known.is_empty() && since.is_none() {
-            return;
+            return None;
         }
         let current = Content::plain(&wanted.path).ok();
         let here = current.as_ref().and_then(|file| file.place().ok());
@@ -34,54 +99,150 @@ impl Poller {
             |k: &KnownFile| current.as_ref().is_some_and(|file| k.identity.is_of(file).unwrap_or(false));
         let last_seen = || known.iter().map(|k| k.seen).max().and_then(from_epoch);
         let since = since.or_else(last_seen).and_then(|at| at.checked_sub(CLOCK_SLACK));
-        let is_open = |poller: &Self, place| poller.by_seat.contains_key(&(place, wanted.job));
-        let mut lost: Vec<KnownFile> = known
+        let real = wanted.path.canonicalize().ok();
+        let folder = wanted.path.parent().and_then(|folder| folder.canonicalize().ok());
+        let own = folder.zip(wanted.path.file_name()).map(|(folder, name)| folder.join(name));
+        let mut all = vec![wanted.path.clone()];
+        for name in real.iter().chain(names).chain(known.iter().filter_map(|k| k.real.as_ref())) {
+            if Some(name) != own.as_ref() && !all.contains(name) {
+                all.push(name.clone());
+            }
+        }
+        let lost = known
             .into_iter()
             .filter(|k| k.identity.is_telling() && !is_here(k))
-            .filter(|k| !is_open(self, k.identity.place()))
+            .filter(|k| !self.by_seat.contains_key(&(k.identity.place(), wanted.job)))
             .collect();
-        let inodes: HashSet<u64> = lost.iter().map(|k| k.identity.place().1).collect();
-        let mut siblings = beside(&wanted.path, &inodes);
-        // The file itself before any copy of it, which may be incomplete.
-        siblings.sort_by_key(|(_, m)| !lost.iter().any(|k| k.identity.place() == (m.dev(), m.ino())));
-        for (path, metadata) in siblings {
+        Some(Search { wanted: wanted.clone(), here, since, lost, names: all, real, met: Vec::new() })
+    }
+
+    /// Looks for all of these at once. Each folder is listed once for all, after what lies at their paths now was opened: a generation
+    /// that has left its path before is there.
+    pub(super) fn seek_all(&mut self, mut searches: Vec<Search>) {
+        for _ in 0..TRIES {
+            let mut listings = Listings::default();
+            searches.retain_mut(|search| !self.seek_in(search, &mut listings));
+            if searches.is_empty() {
+                return;
+            }
+        }
+        for gone in searches.into_iter().flat_map(|search| search.lost) {
+            tracing::debug!(path = %gone.path.display(), offset = gone.offset, "a file that was read is gone");
+        }
+    }
+
+    /// Takes up what is found in these listings. Whether there is nothing more to find.
+    fn seek_in(&mut self, search: &mut Search, listings: &mut Listings) -> bool {
+        let job = search.wanted.job;
+        let siblings = search.siblings(listings);
+        let met: Vec<_> = siblings.iter().map(|sibling| (sibling.path.clone(), sibling.inode)).collect();
+        // They come last: one may lie where another lay that is looked for.
+        let (mut has_moved, mut missed) = (false, Vec::new());
+        for sibling in siblings {
+            let (path, metadata) = (&sibling.path, &sibling.metadata);
+            let is_recent = search.is_recent(&sibling);
             let place = (metadata.dev(), metadata.ino());
-            let is_done = self.done.get(&place) == Some(&metadata.len());
-            let is_recent = since.is_some_and(|since| metadata.modified().is_ok_and(|at| at >= since));
-            if is_done || Some(place) == here || is_open(self, place) || (lost.is_empty() && !is_recent) {
+            if place.1 != sibling.inode {
+                has_moved = true;
                 continue;
             }
-            // A target that wants it by its own name has it opened by itself.
-            let has_target = self.target_of(&path).any(|t| t.job == wanted.job);
-            let Ok(content) = self.content(&path, wanted.job, Format::of(&path)) else { continue };
+            if self.is_done(place, metadata)
+                || Some(place) == search.here
+                || self.by_seat.contains_key(&(place, job))
+                || (search.lost.is_empty() && !is_recent)
+            {
+                continue;
+            }
+            // What it is made of is there until it is complete.
+            if let Some(plain) = uncompressed(path).filter(|plain| plain.exists()) {
+                has_moved |= !met.iter().any(|(path, _)| *path == plain);
+                continue;
+            }
+            let format = Format::of(path);
+            let is_begun = format.is_none() && Format::named(path).is_some() && metadata.len() < 4;
+            let content = self.content(path, job, format);
+            let content = content.ok().filter(|content| content.place().is_ok_and(|at| at == place));
+            let Some(content) = content.filter(|_| !is_begun) else {
+                has_moved = true;
+                continue;
+            };
             let begins = |k: &KnownFile| k.identity.begins(&content).unwrap_or(false);
             let holds = |k: &KnownFile| content.size().is_ok_and(|size| size >= k.offset);
-            let is_known = self.positions.is_known(&content, wanted.job);
-            let found = lost.iter().position(|k| match is_known {
+            let is_known = self.positions.is_known(&content, job);
+            let found = search.lost.iter().position(|k| match is_known {
                 true => k.identity.place() == place,
                 false => begins(k) && holds(k),
             });
             match found {
                 Some(at) => {
-                    let old = lost.remove(at);
+                    let old = search.lost.remove(at);
                     if !is_known && !self.adopt(&old, &content) {
                         continue;
                     }
-                    tracing::info!(path = %path.display(), was = %wanted.path.display(), "found a file that was rotated away");
+                    tracing::info!(path = %path.display(), was = %search.wanted.path.display(), "found a file that was rotated away");
                 }
-                None if is_known || has_target || !is_recent || self.is_copy_of_any(wanted, &content) => {
+                None if is_known
+                    || !is_recent
+                    || !sibling.is_own
+                    || self.has_target(path, job, &content)
+                    || self.is_copy_of_any(&search.wanted, &content) =>
+                {
                     continue;
                 }
+                None if let Some(old) = self.origin(path, job, &content) => {
+                    if !self.is_gone(&old, job) || !self.adopt(&old, &content) {
+                        continue;
+                    }
+                    tracing::info!(path = %path.display(), was = %old.path.display(), "found a copy of a file that is gone");
+                }
                 None => {
-                    self.options.metrics.missed_generations.inc();
-                    tracing::info!(path = %path.display(), was = %wanted.path.display(), "found a generation that came and went unseen");
+                    missed.push((path.clone(), content));
+                    continue;
                 }
             }
-            self.add_left(wanted, &path, content);
+            self.add_left(&search.wanted, path, content);
         }
-        for gone in lost {
-            tracing::debug!(path = %gone.path.display(), offset = gone.offset, "a file that was read is gone");
+        for (path, content) in missed {
+            if self.is_left_copy(&search.wanted, &content) {
+                continue;
+            }
+            self.options.metrics.missed_generations.inc();
+            tracing::info!(path = %path.display(), was = %search.wanted.path.display(), "found a generation that came and went unseen");
+            self.add_left(&search.wanted, &path, content);
         }
+        let is_same = std::mem::replace(&mut search.met, met) == search.met;
+        !has_moved && (search.lost.is_empty() || is_same)
+    }
+
+    /// What was read in the same folder and began as this does.
+    fn origin(&self, path: &Path, job: usize, content: &Content) -> Option<KnownFile> {
+        let is_beside = |k: &KnownFile| {
+            k.path.parent() == path.parent()
+                || k.real.as_ref().is_some_and(|real| real.parent() == path.parent())
+        };
+        let known = self.positions.known_of(job).into_iter();
+        let mut known = known.filter(|k| is_beside(k) && k.identity.is_telling());
+        let holds = |k: &KnownFile| content.size().is_ok_and(|size| size >= k.offset);
+        known.find(|k| holds(k) && k.identity.begins(content).unwrap_or(false))
+    }
+
+    /// Whether a file is neither open nor where it was read.
+    fn is_gone(&self, known: &KnownFile, job: usize) -> bool {
+        let is_there =
+            || Content::plain(&known.path).is_ok_and(|file| known.identity.is_of(&file).unwrap_or(false));
+        !self.by_seat.contains_key(&(known.identity.place(), job)) && !is_there()
+    }
+
+    /// Whether a target wants it by its own name, and has it opened by itself.
+    fn has_target(&self, path: &Path, job: usize, content: &Content) -> bool {
+        let unpacks = || self.options.jobs.get(job).is_some_and(|reading| reading.decompression.enabled);
+        self.target_of(path).any(|target| target.job == job) && (!content.is_archive() || unpacks())
+    }
+
+    /// Whether this file was read to its end before, and is as it was then.
+    pub(super) fn is_done(&self, place: (u64, u64), now: &Metadata) -> bool {
+        // Another that took its place has another time.
+        self.done.get(&place) == Some(&(now.len(), now.modified().ok()))
     }
 
     /// Follows a generation, with the labels of the path that it had and under that path's name in the positions.
@@ -99,16 +260,20 @@ impl Poller {
 
     /// Looks for files that were read when the agent last ran, and whose path leads nowhere now.
     pub(super) fn seek_absent(&mut self) {
+        let (mut met, mut wanted) = (HashSet::new(), Vec::new());
         for known in self.positions.known() {
             if known.path.exists() {
                 continue;
             }
-            let found: Vec<_> = self
-                .target_of(&known.path)
-                .map(|target| Wanted::of_target(known.path.clone(), target))
-                .collect();
-            found.into_iter().for_each(|wanted| self.seek(&wanted, None));
+            for target in self.target_of(&known.path) {
+                let at = (known.path.clone(), target.job);
+                if met.insert(at.clone()) {
+                    wanted.push(Wanted::of_target(at.0, target));
+                }
+            }
         }
+        let searches = wanted.iter().filter_map(|wanted| self.search(wanted, None, &[])).collect();
+        self.seek_all(searches);
     }
 
     /// Whether a file that nobody has read is a copy of one that is being read, as copytruncate makes them. One of a file that is not
@@ -142,6 +307,26 @@ impl Poller {
         false
     }
 
+    /// Whether a file that is being written now may become a copy of one that is read: it holds no more than the beginning of that.
+    pub(super) fn may_become_copy(&self, wanted: &Wanted, content: &Content, metadata: &Metadata) -> bool {
+        let is_fresh = metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < SETTLED));
+        if !is_fresh || content.is_archive() || self.positions.is_known(content, wanted.job) {
+            return false;
+        }
+        let size = content.size().unwrap_or_default();
+        let head = content.head(size.min(Identity::HEAD_BYTES)).ok().flatten();
+        originals(&wanted.path).into_iter().any(|original| {
+            let open =
+                self.by_path.get(&(original, wanted.job)).and_then(|id| self.files.get(id)?.file.as_ref());
+            open.is_some_and(|file| {
+                let is_short =
+                    file.identity().is_telling() && !file.identity().begins(content).unwrap_or(true);
+                let same = || file.content().head(size).ok().flatten() == head;
+                is_short && size < Identity::HEAD_BYTES && same()
+            })
+        })
+    }
+
     fn is_open_copy(&self, original: &Path, job: usize, content: &Content) -> bool {
         let open =
             self.by_path.get(&(original.to_owned(), job)).and_then(|id| self.files.get(id)?.file.as_ref());
@@ -159,7 +344,9 @@ impl Poller {
     }
 
     fn is_left_copy(&self, wanted: &Wanted, content: &Content) -> bool {
-        let left = self.files.values().filter(|f| f.leaving.is_some() && f.wanted.job == wanted.job);
+        // What has left its path is uneasy.
+        let left = self.uneasy.iter().filter_map(|id| self.files.get(id));
+        let left = left.filter(|f| f.leaving.is_some() && f.wanted.job == wanted.job);
         let mut left =
             left.filter(|f| f.wanted.path.parent() == wanted.path.parent()).filter_map(|f| f.file.as_ref());
         left.any(|file| file.identity().is_telling() && file.identity().begins(content).unwrap_or(false))
@@ -171,25 +358,38 @@ impl Poller {
         let Some(followed) = self.files.get(&id) else { return };
         let Some(file) = &followed.file else { return };
         let (wanted, identity, offset) = (followed.wanted.clone(), file.identity(), file.offset());
-        let unread = followed.size.saturating_sub(offset);
-        if identity.is_telling() {
-            for (path, metadata) in beside(&wanted.path, &HashSet::new()) {
-                let place = (metadata.dev(), metadata.ino());
-                if place == followed_place(self, id) || self.by_seat.contains_key(&(place, wanted.job)) {
-                    continue;
-                }
-                let Ok(copy) = self.content(&path, wanted.job, Format::of(&path)) else { continue };
-                let is_copy =
-                    identity.begins(&copy).unwrap_or(false) && copy.size().is_ok_and(|size| size >= offset);
-                if is_copy && !self.positions.is_known(&copy, wanted.job) && self.go_on_in(id, copy) {
-                    tracing::info!(path = %wanted.path.display(), copy = %path.display(), "file was truncated: going on in its copy");
-                    return self.open_here(wanted, Some(since));
-                }
+        let (place, names) = (followed.place, followed.names.clone());
+        let unread = followed.size.max(offset) - file.held_from();
+        let (here, mut listings) = (vec![wanted.path.clone()], Listings::default());
+        let mut siblings: Vec<Sibling> = here
+            .iter()
+            .chain(&names)
+            .flat_map(|name| listings.beside(name, &HashSet::new()))
+            .filter(|_| identity.is_telling())
+            .collect();
+        siblings.sort_by_key(|sibling| uncompressed(&sibling.path).is_some());
+        for Sibling { path, metadata, .. } in siblings {
+            let at = (metadata.dev(), metadata.ino());
+            let is_half = || uncompressed(&path).is_some_and(|plain| plain.exists());
+            if at == place || self.by_seat.contains_key(&(at, wanted.job)) || is_half() {
+                continue;
+            }
+            let Ok(copy) = self.content(&path, wanted.job, Format::of(&path)) else { continue };
+            let is_copy =
+                identity.begins(&copy).unwrap_or(false) && copy.size().is_ok_and(|size| size >= offset);
+            if is_copy && !self.positions.is_known(&copy, wanted.job) && self.go_on_in(id, copy) {
+                tracing::info!(path = %wanted.path.display(), copy = %path.display(), "file was truncated: going on in its copy");
+                return self.open_here(wanted, Some(since), &names);
             }
         }
+        // The copy may be lost, as it took the place of an older one, and yet hold what came after it.
+        self.seek(&wanted, Some(since), &names);
         self.options.metrics.lost_bytes.inc_by(unread);
         if let Some(followed) = self.files.get_mut(&id) {
             followed.size = 0;
+            if let Some(Err(error)) = followed.file.as_mut().map(|file| file.begin_anew(&self.positions)) {
+                tracing::warn!(path = %wanted.path.display(), %error, "file cannot be read");
+            }
         }
         self.disquiet(id);
         if unread > 0 {
@@ -222,10 +422,6 @@ impl Poller {
         }
         self.disquiet(id);
     }
-}
-
-fn followed_place(poller: &Poller, id: u64) -> (u64, u64) {
-    poller.files.get(&id).map(|f| f.place).unwrap_or_default()
 }
 
 fn from_epoch(seconds: i64) -> Option<SystemTime> {

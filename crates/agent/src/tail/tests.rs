@@ -48,6 +48,7 @@ struct Scene {
     store: Arc<Store>,
     sync: &'static str,
     running: Option<(service::Shutdown, tokio::task::JoinHandle<Result<(), service::ProcessError>>)>,
+    metrics: Option<service::Metrics>,
     written: Vec<String>,
 }
 
@@ -61,7 +62,15 @@ impl Scene {
             "- {{job_name: j, static_configs: [{{labels: {{__path__: '{}'}}}}]{more}}}\n",
             path.display()
         );
-        Self { folder, job, store: Arc::default(), sync: "100ms", running: None, written: Vec::new() }
+        Self {
+            folder,
+            job,
+            store: Arc::default(),
+            sync: "100ms",
+            running: None,
+            metrics: None,
+            written: Vec::new(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -78,6 +87,7 @@ impl Scene {
         let config = service::config::from_text::<Config>(&yaml).unwrap().config;
         let mut process = Process::new(&PROGRAM);
         crate::build(&Cli::default(), config, Some(self.store.clone()), &mut process).unwrap();
+        self.metrics = Some(process.metrics().clone());
         self.running = Some((process.shutdown(), tokio::spawn(process.run())));
     }
 
@@ -123,6 +133,28 @@ impl Scene {
             assert!(Instant::now() < deadline, "waited for {what}: {got} lines of {}", self.written.len());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until the agent has a file of one of these names open; that of a removed one ends with ` (deleted)`.
+    async fn until_open(&self, names: &[&str]) {
+        let paths: Vec<_> = names.iter().map(|name| self.path(name)).collect();
+        let is_open = |_: &Store| {
+            let mut open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            open.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| paths.contains(&to)))
+        };
+        self.until(&format!("{names:?} to be open"), is_open).await;
+    }
+
+    /// Waits until a metric of a path has reached a number of bytes.
+    async fn until_bytes(&self, metric: &str, name: &str, bytes: u64) {
+        let label = format!("path=\"{}\"", self.path(name).display());
+        let is_read = |_: &Store| {
+            let text = self.metrics.as_ref().unwrap().text();
+            let mut lines = text.lines().filter(|line| line.starts_with(metric) && line.contains(&label));
+            let value = lines.next().and_then(|line| line.rsplit(' ').next());
+            value.is_some_and(|value| value.parse::<f64>().unwrap() >= bytes as f64)
+        };
+        self.until(&format!("{metric} of {name}"), is_read).await;
     }
 
     /// Waits until all lines are there, each once.
@@ -181,7 +213,8 @@ async fn lines_that_are_appended_in_pieces() {
     let whole = format!("{first}\n{second}\n");
     for piece in whole.as_bytes().chunks(25) {
         file.write_all(piece).unwrap();
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        let size = file.metadata().unwrap().len();
+        scene.until_bytes("promtail_read_bytes_total", "app.log", size).await;
     }
     scene.expect_all().await;
     // A new file, a new folder's none, and a last line without end.
@@ -204,7 +237,7 @@ async fn renamed_twice_while_the_store_is_away() {
     scene.write("app.log", 50);
     // The clock of whoever rotates may be far off.
     scene.open("app.log").set_modified(SystemTime::UNIX_EPOCH).unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    scene.until_open(&["app.log"]).await;
     scene.rename("app.log.1", "app.log.2");
     scene.rename("app.log", "app.log.1");
     scene.write("app.log", 50);
@@ -302,7 +335,7 @@ async fn copytruncate(glob: &str, compress: bool) {
     }
     // It grows beyond what was read of it before.
     scene.write("app.log", 110_000);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    scene.until_open(&["app.log.1", "app.log.1 (deleted)", "app.log.1.gz"]).await;
     scene.bring_store_back();
     scene.end().await;
 }
@@ -331,12 +364,105 @@ async fn deleted_unread_and_made_again() {
     scene.take_store_away("app.log").await;
     for _ in 0..3 {
         scene.write("app.log", 1000);
-        // The agent has it open by now: it is woken by the first write.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        scene.until_open(&["app.log"]).await;
         std::fs::remove_file(scene.path("app.log")).unwrap();
     }
     scene.write("app.log", 10);
     scene.bring_store_back();
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn copied_and_truncated_twice_while_the_store_is_away() {
+    let mut scene = Scene::new("app.log", "");
+    scene.write("app.log", 100);
+    scene.start();
+    scene.expect_all().await;
+    scene.take_store_away("app.log").await;
+    // More than the queue takes.
+    for (copy, lines) in [("app.log.2", 100_000), ("app.log.1", 1000)] {
+        scene.write("app.log", lines);
+        let size = scene.path("app.log").metadata().unwrap().len();
+        scene.until_bytes("promtail_file_bytes_total", "app.log", size).await;
+        std::fs::copy(scene.path("app.log"), scene.path(copy)).unwrap();
+        File::options().write(true).open(scene.path("app.log")).unwrap().set_len(0).unwrap();
+        scene.until_open(&[copy]).await;
+    }
+    scene.write("app.log", 10);
+    scene.bring_store_back();
+    scene.end().await;
+}
+
+/// Nothing is lost when a file that nobody has read is packed just now, whatever is there of it.
+#[tokio::test]
+async fn packed_while_it_is_looked_for() {
+    for (has_plain, part) in [(true, 0), (true, 20), (true, 600), (false, 600)] {
+        let mut scene = Scene::new("app.log", "");
+        scene.write("app.log", 10);
+        scene.start();
+        scene.expect_all().await;
+        scene.stop().await;
+        scene.write("app.log", 2000);
+        scene.rename("app.log", "app.log.1");
+        scene.write("app.log", 10);
+        let content = std::fs::read(scene.path("app.log.1")).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+        packed.write_all(&content).unwrap();
+        let packed = packed.finish().unwrap();
+        if !has_plain {
+            std::fs::remove_file(scene.path("app.log.1")).unwrap();
+        }
+        let mut file = scene.open("app.log.1.gz");
+        file.write_all(&packed[..part]).unwrap();
+        scene.start();
+        scene.until_open(&[if has_plain { "app.log.1" } else { "app.log.1.gz" }]).await;
+        file.write_all(&packed[part..]).unwrap();
+        if has_plain {
+            std::fs::remove_file(scene.path("app.log.1")).unwrap();
+        }
+        scene.end().await;
+    }
+}
+
+/// What is known under one rotated name is found under the next, though it was packed and its inode is another's.
+#[tokio::test]
+async fn shifted_and_packed_while_the_agent_is_away() {
+    let mut scene = Scene::new("app.log*", "");
+    scene.write("app.log", 10);
+    scene.rename("app.log", "app.log.1");
+    scene.write("app.log", 10);
+    scene.start();
+    scene.expect_all().await;
+    scene.stop().await;
+    scene.write("app.log.1", 100);
+    scene.rename("app.log.1", "app.log.2");
+    gzip(&scene, "app.log.2", "app.log.2.gz");
+    scene.rename("app.log", "app.log.1");
+    scene.write("app.log", 10);
+    scene.start();
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_link_that_leads_elsewhere_after_a_restart() {
+    let mut scene = Scene::new("links/*.log", "");
+    for folder in ["links", "one", "two"] {
+        std::fs::create_dir(scene.path(folder)).unwrap();
+    }
+    scene.write("one/0.log", 10);
+    std::os::unix::fs::symlink(scene.path("one/0.log"), scene.path("links/a.log")).unwrap();
+    scene.start();
+    scene.expect_all().await;
+    scene.stop().await;
+    // Rotated twice and packed where it lies, and the link leads elsewhere.
+    scene.write("one/0.log", 100);
+    scene.rename("one/0.log", "one/0.log.20240102-030405");
+    gzip(&scene, "one/0.log.20240102-030405", "one/0.log.20240102-030405.gz");
+    scene.write("one/0.log", 10);
+    scene.write("two/0.log", 10);
+    std::fs::remove_file(scene.path("links/a.log")).unwrap();
+    std::os::unix::fs::symlink(scene.path("two/0.log"), scene.path("links/a.log")).unwrap();
+    scene.start();
     scene.end().await;
 }
 

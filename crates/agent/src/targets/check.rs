@@ -3,6 +3,7 @@
 use service::config::Problems;
 
 use crate::config::ScrapeConfig;
+use crate::discovery::Host;
 
 /// Blocks of Promtail's that are refused, each with what to do instead.
 const REFUSED: [(&str, &str); 19] = [
@@ -56,6 +57,11 @@ pub(crate) fn check(job: &ScrapeConfig, path: &str, problems: &mut Problems) {
     }
     for (i, sd) in job.kubernetes_sd_configs.iter().enumerate() {
         sd.check(&format!("{path}.kubernetes_sd_configs[{i}]"), problems);
+    }
+    for (i, sd) in job.docker_sd_configs.iter().enumerate() {
+        if let Err(problem) = sd.host.parse::<Host>() {
+            problems.add(format!("{path}.docker_sd_configs[{i}].host"), problem);
+        }
     }
     if let Some(syslog) = &job.syslog {
         syslog.check(&format!("{path}.syslog"), problems);
@@ -141,6 +147,7 @@ mod tests {
             kinds.extend(loaded.config.scrape_configs.iter().flat_map(super::kinds));
         }
         let documented = [
+            "docker_sd_configs",
             "file_sd_configs",
             "gelf",
             "journal",

@@ -13,6 +13,7 @@ use crate::dispatch::Dispatcher;
 use crate::entry::{Entry, Tickets};
 use crate::progress::Ticket;
 use crate::relabel::{Relabel, TargetLabels, relabel};
+use crate::source::Ranges;
 
 /// Makes a pipeline of every job, with its queues.
 pub(crate) type MakeDispatcher = Arc<dyn Fn() -> Dispatcher + Send + Sync>;
@@ -128,6 +129,16 @@ impl Inlet {
     /// Takes an entry whose labels are final; the ticket tells when every client has it.
     pub(crate) fn enter(&mut self, mut entry: Entry, ticket: Option<&Arc<Ticket>>) {
         entry.tickets = ticket.map(Tickets::open).unwrap_or_default();
+        self.pass(entry);
+    }
+
+    /// The same of an entry that stores will know again by `ranges`.
+    pub(crate) fn enter_from(&mut self, mut entry: Entry, ticket: &Arc<Ticket>, ranges: Ranges) {
+        entry.tickets = Tickets::of_bytes(ticket, ranges);
+        self.pass(entry);
+    }
+
+    fn pass(&self, entry: Entry) {
         let lane = &mut *self.lane.lock();
         lane.dispatcher.enter(lane.job, entry);
     }

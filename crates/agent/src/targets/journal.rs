@@ -4,6 +4,7 @@
 //! themselves order entries by the clock, and then lose what is written after it was set back; `journalctl` goes by the journal's
 //! own sequence. So it runs as a child of this target and is started again, after the last entry read, should it end.
 
+mod cursor;
 mod export;
 #[cfg(test)]
 mod tests;
@@ -25,8 +26,8 @@ use tokio::process::{Child, Command};
 use super::inlet::{Inlet, TICK};
 use super::{Inlets, TargetMetrics};
 use crate::entry::Entry;
-use crate::progress::Cursor;
 use crate::relabel::TargetLabels;
+pub(crate) use cursor::Cursor;
 use export::{Export, Fields};
 
 /// The `journal` section.
@@ -213,14 +214,14 @@ impl JournalTarget {
         let micros = fields.get("__REALTIME_TIMESTAMP").and_then(|text| text.parse::<i64>().ok());
         fields.retain(|name, _| !name.starts_with("__"));
         self.metrics.journal_lines.inc();
-        let ticket = self.cursor.open(cursor);
+        let (ticket, ranges) = self.cursor.open(cursor);
         match self.line(&fields) {
             Ok(line) => match self.inlet.labels(labels(&self.config, &fields)) {
                 Some(labels) if labels.is_empty() => self.failed("empty_labels"),
                 Some(labels) => {
                     let time =
                         micros.map_or_else(Timestamp::now, |micros| Timestamp(micros.saturating_mul(1_000)));
-                    self.inlet.enter(Entry::new(time, line, labels), Some(&ticket));
+                    self.inlet.enter_from(Entry::new(time, line, labels), &ticket, ranges);
                 }
                 // A rule dropped it.
                 None => {}

@@ -20,7 +20,7 @@ pub(crate) use check::check;
 pub use gelf::GelfConfig;
 pub(crate) use inlet::{Inlet, Inlets, MakeDispatcher, Received, Way};
 pub use journal::JournalConfig;
-pub(crate) use journal::JournalTarget;
+pub(crate) use journal::{Cursor, JournalTarget};
 pub(crate) use listen::listeners;
 pub(crate) use metrics::TargetMetrics;
 pub use push_api::PushApiConfig;

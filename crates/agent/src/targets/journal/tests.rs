@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::Command;
 
 use super::*;
+use crate::source::Source;
 use crate::targets::testing::Bench;
 
 /// Makes journal files.
@@ -58,7 +59,7 @@ impl Fixture {
             {"source_labels": ["__journal_priority_keyword"], "target_label": "priority"},
         ]);
         let bench = Bench::new(rules, 1 << 20);
-        let cursor = Cursor::new(cursor);
+        let cursor = Cursor::of_source(cursor, Source::known(7, Some(0)), Arc::default());
         let target = JournalTarget::new(config, cursor.clone(), bench.inlets.clone()).unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(target.run(stop.clone()));
@@ -96,15 +97,23 @@ async fn a_journal_is_read_followed_and_taken_up_again() {
     // The fourth is read and not acknowledged.
     let fourth = fixture.bench.entry().await;
     assert_eq!(fourth.line, "line 4");
+    let origin = |entry: &Entry| {
+        let (progress, ranges) = entry.tickets.origin().unwrap();
+        (progress.source().unwrap().id(), ranges.to_vec())
+    };
+    let known_as = origin(&fourth);
     let cursor = fixture.end().await.unwrap();
     assert!(cursor.contains(&format!("t={:x}", now - hour)), "{cursor}");
 
     // It comes again, and what is written meanwhile or later comes too, also if the clock was set back.
     write(folder.path(), "b.journal", 5, &[now - 1_000, now - 500]);
     let fixture = Fixture::start(&config, Some(cursor));
-    let shown = fixture.bench.lines(3).await;
+    let again = fixture.bench.entry().await;
+    assert_eq!((again.line.as_str(), origin(&again)), ("line 4", known_as));
+    again.tickets.done();
+    let shown = fixture.bench.lines(2).await;
     let texts: Vec<_> = shown.iter().map(|line| line.split_once("} ").unwrap().1).collect();
-    assert_eq!(texts, ["line 4", "line 5", "line 6"]);
+    assert_eq!(texts, ["line 5", "line 6"]);
     write(folder.path(), "c.journal", 7, &[now]);
     assert!(fixture.bench.lines(1).await[0].ends_with(" line 7"));
     fixture.end().await;
@@ -150,7 +159,7 @@ async fn a_reader_that_ends_is_started_again_after_the_last_entry() {
     let target = JournalTarget {
         program,
         config: JournalConfig::default(),
-        cursor: Cursor::new(None),
+        cursor: Cursor::of_source(None, Source::new(), Arc::default()),
         inlet: bench.inlets.open(),
         metrics: bench.metrics.clone(),
     };
@@ -168,7 +177,7 @@ async fn a_reader_that_ends_is_started_again_after_the_last_entry() {
 fn entries_that_cannot_be_sent_are_counted_and_done() {
     let bench =
         Bench::new(serde_json::json!([{"source_labels": ["__journal_x"], "target_label": "x"}]), 1 << 20);
-    let cursor = Cursor::new(None);
+    let cursor = Cursor::of_source(None, Source::new(), Arc::default());
     let mut target = JournalTarget {
         program: PathBuf::new(),
         config: JournalConfig::default(),
