@@ -72,7 +72,7 @@ static ORIGINAL: LazyLock<Original> = LazyLock::new(|| {
             }
             stream
         });
-        head.insert(Rows { streams: streams.into() });
+        head.insert(Rows { streams: streams.into(), ..Rows::default() });
         let blob = Blob::memory();
         let sealed = head.seal().expect("it can be sealed").remove(0);
         let meta = write_block(&blob, "logs", &tenant(), sealed, 0).await.expect("memory takes it");
@@ -85,6 +85,10 @@ static ORIGINAL: LazyLock<Original> = LazyLock::new(|| {
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
+fn read_only() -> IngestLogError {
+    IngestLogError::Identity { path: String::new(), reason: "nothing is written here".to_owned() }
+}
+
 /// A log that is empty and stays so.
 struct NoLog(WriterId);
 
@@ -94,11 +98,23 @@ impl IngestLog for NoLog {
     }
 
     fn append(&mut self, _: &[Record]) -> Result<disk::Durable<Range<u64>>, IngestLogError> {
-        Err(IngestLogError::Identity { path: String::new(), reason: "nothing is written here".to_owned() })
+        Err(read_only())
+    }
+
+    fn can_trim(&self, _: u64) -> bool {
+        false
     }
 
     fn trim(&mut self, _: u64) -> Result<(), IngestLogError> {
         Ok(())
+    }
+
+    fn checkpoint(&mut self, _: &[u8]) -> Result<disk::Durable<()>, IngestLogError> {
+        Err(read_only())
+    }
+
+    fn take_checkpoint(&mut self) -> Option<Bytes> {
+        None
     }
 
     fn next(&self) -> u64 {
@@ -142,7 +158,7 @@ fuzz_target!(|damages: Vec<Damage>| {
         let manifests = Manifests::new(blob.clone(), "logs", &tenant());
         manifests.commit(&Manifest::default().into(), &change).await.expect("nobody else writes");
         let log = NoLog(WriterId::random());
-        let opened = Store::open(LogsSignal, StoreOptions::default(), blob, log, Vec::new()).await;
+        let opened = Store::open(LogsSignal::default(), StoreOptions::default(), blob, log, Vec::new()).await;
         let (store, _tasks) = opened.expect("the manifest is good");
         let querier = Querier::new(store, 1);
         let context = || QueryContext { tenants: vec![tenant()], stats: Arc::default(), max_bytes: 0 };

@@ -82,13 +82,16 @@ impl Fetched {
                     continue;
                 }
                 let rows = Group { parquet, number, bytes: &self.bytes };
-                let selection = select(&wanted, group);
-                let batch_rows = BATCH_ROWS.min(wanted.rows() as usize);
-                let reader =
-                    ParquetRecordBatchReader::try_new_with_row_groups(&levels, &rows, batch_rows, selection);
-                for batch in reader.map_err(|e| self.damaged(&e))? {
-                    let batch = batch.and_then(|batch| change(segment, batch));
-                    batches.push(batch.map_err(|e| self.damaged(&e))?);
+                for piece in pieces(wanted, &group) {
+                    let selection = select(&piece, group.clone());
+                    let batch_rows = BATCH_ROWS.min(piece.rows() as usize);
+                    let reader = ParquetRecordBatchReader::try_new_with_row_groups(
+                        &levels, &rows, batch_rows, selection,
+                    );
+                    for batch in reader.map_err(|e| self.damaged(&e))? {
+                        let batch = batch.and_then(|batch| change(segment, batch));
+                        batches.push(batch.map_err(|e| self.damaged(&e))?);
+                    }
                 }
             }
         }
@@ -108,6 +111,11 @@ fn pages_of(parquet: &ParquetMetaData, roots: &[usize], rows: &RowRanges, out: &
         if wanted.is_empty() {
             continue;
         }
+        let wanted = if is_scattered(&wanted, &group) {
+            pieces(wanted, &group).iter().filter_map(hull).collect()
+        } else {
+            wanted
+        };
         let index = parquet.page_index_for_row_group(number);
         let chunks = parquet.row_group(number).columns().iter().enumerate();
         for (leaf, chunk) in
@@ -161,6 +169,36 @@ fn with_nulls(batch: &RecordBatch, schema: &SchemaRef, read: &[bool]) -> Result<
     let columns = columns.collect::<Option<Vec<_>>>();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(schema.clone(), columns.unwrap_or_default(), &options)
+}
+
+/// Whether so many small ranges are wanted that the library may decode all rows and drop the others, for which it needs the pages between
+/// the wanted ones as well. It does so where the average of ranges and of gaps is below 32 rows.
+fn is_scattered(wanted: &RowRanges, group: &Range<u64>) -> bool {
+    const AVERAGE: u64 = 64;
+    let ranges = wanted.iter().count() as u64;
+    ranges > 1 && (group.end - group.start) < AVERAGE * (2 * ranges + 1)
+}
+
+/// Rows of a row group in pieces, each read by a reader of its own: of [scattered](is_scattered) ones all pages from the first to the last
+/// are read, so they are parted where there is much between them.
+fn pieces(wanted: RowRanges, group: &Range<u64>) -> Vec<RowRanges> {
+    const FAR: u64 = 4096;
+    if !is_scattered(&wanted, group) {
+        return vec![wanted];
+    }
+    let mut pieces: Vec<Vec<Range<u64>>> = Vec::new();
+    for range in wanted.iter() {
+        match pieces.last_mut() {
+            Some(piece) if piece.last().is_some_and(|last| range.start - last.end < FAR) => piece.push(range),
+            _ => pieces.push(vec![range]),
+        }
+    }
+    pieces.into_iter().map(RowRanges::from_iter).collect()
+}
+
+/// From the first row to the last.
+fn hull(rows: &RowRanges) -> Option<Range<u64>> {
+    Some(rows.iter().next()?.start..rows.iter().last()?.end)
 }
 
 /// The rows `wanted` of a row group that spans `group`; `None` for all.
