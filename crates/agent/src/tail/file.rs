@@ -162,8 +162,9 @@ impl FileTail {
         if waits { Duration::ZERO } else { self.last_growth.elapsed() }
     }
 
-    /// Reads the next chunk of a file that was not [truncated](Self::was_truncated). Lines are appended to `out`; the ticket, if there are any, acknowledges them. `Ok(None)` says that
-    /// nothing new could be handed on. With `last` an unfinished line at the end is handed on too.
+    /// Reads the next chunk of a file that was not truncated. Lines are appended to `out`; the ticket, if there are any,
+    /// acknowledges them. `Ok(None)` says that nothing new could be handed on. With `last` an unfinished line at the end is handed on
+    /// too.
     pub fn read(
         &mut self,
         positions: &Positions,
