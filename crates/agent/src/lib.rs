@@ -1,8 +1,9 @@
 //! Plays Promtail: tails container logs and files, runs pipelines, ships to the log store.
 //!
-//! One thread reads all files ([`tail`]); what it reads runs through the job's stages ([`pipeline`]) into the
-//! clients' bounded queues ([`client`]). A file's position moves when every client has acknowledged
-//! ([`progress`]), so the files are the queue: while the store is away, they wait.
+//! For each client one thread reads all files ([`tail`]); what it reads runs through the job's stages ([`pipeline`]) into the
+//! client's bounded queue ([`client`]). A file's position moves when its client has the lines acknowledged ([`progress`]), so the
+//! files are the queue: while one store is away, they wait for it, and the other clients go on. Every line names the bytes it
+//! came from ([`source`]), so that our store takes it once.
 //!
 //! What one configuration comes to is in two parts, `inputs` (what reads) and `outlets` (stages, limits, clients); `run` holds
 //! both and replaces them at a reload. The pages and `explain` look at it through `board`.
