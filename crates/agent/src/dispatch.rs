@@ -44,25 +44,26 @@ impl Dispatcher {
 
     /// Runs an entry through its job's pipeline and queues what comes out.
     pub(crate) fn enter(&mut self, job: usize, entry: Entry) {
+        let now = Instant::now();
         match self.pipelines.get_mut(job) {
-            Some(pipeline) => pipeline.run(entry, Instant::now(), &mut self.ready),
+            Some(pipeline) => pipeline.run(entry, now, &mut self.ready),
             None => entry.tickets.done(),
         }
-        self.queue_ready();
+        self.queue_ready(now);
     }
 
     /// Queues what has waited in a pipeline long enough for more lines. To be called a few times a second.
     pub(crate) fn tick(&mut self) {
         let now = Instant::now();
         self.pipelines.iter_mut().for_each(|pipeline| pipeline.tick(now, &mut self.ready));
-        self.queue_ready();
+        self.queue_ready(now);
     }
 
     /// Queues everything that waits in a pipeline: there will be no more lines.
     pub(crate) fn finish(&mut self) {
         let now = Instant::now();
         self.pipelines.iter_mut().for_each(|pipeline| pipeline.finish(now, &mut self.ready));
-        self.queue_ready();
+        self.queue_ready(now);
     }
 
     /// Until when a job's pipeline wants no more lines, because `limit` slows it down.
@@ -73,8 +74,7 @@ impl Dispatcher {
         stage.max(rate).filter(|until| *until > now)
     }
 
-    fn queue_ready(&mut self) {
-        let now = Instant::now();
+    fn queue_ready(&mut self, now: Instant) {
         for mut entry in self.ready.drain(..) {
             entry.settle_tenant();
             if self.limits.as_ref().is_some_and(|limits| !limits.admit(&mut entry, now)) {

@@ -245,9 +245,11 @@ fn binary_path(name: &str) -> Result<PathBuf> {
     if let Some(path) = built.get(name) {
         return Ok(path.clone());
     }
-    // Tests run from `<target>/<profile>/deps`.
-    let test = std::env::current_exe()?;
-    let profile = test.ancestors().nth(2).context("the test runs outside of a target folder")?;
+    // Tests run from `<target>/<profile>/deps`, programs from the folder above.
+    let program = std::env::current_exe()?;
+    let is_profile = |folder: &&Path| folder.file_name() != Some(OsStr::new("deps"));
+    let profile =
+        program.ancestors().skip(1).find(is_profile).context("the test runs outside of a target folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(workspace()).args(["build", "--quiet", "--bin", name]);

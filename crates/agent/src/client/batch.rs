@@ -23,6 +23,8 @@ pub struct Batch {
     tickets: Vec<(Arc<Ticket>, u32)>,
     bytes: usize,
     entries: u64,
+    /// Empty buffers for streams to come.
+    spare: Vec<Vec<u8>>,
 }
 
 /// One stream of a batch.
@@ -37,8 +39,8 @@ struct Stream {
 }
 
 impl Batch {
-    /// An empty one.
-    pub fn new(tenant: String) -> Self {
+    /// An empty one, which uses buffers of batches before it again.
+    pub fn new(tenant: String, spare: Vec<Vec<u8>>) -> Self {
         Self {
             tenant,
             streams: Vec::new(),
@@ -48,6 +50,7 @@ impl Batch {
             tickets: Vec::new(),
             bytes: 0,
             entries: 0,
+            spare,
         }
     }
 
@@ -89,7 +92,7 @@ impl Batch {
                 for (name, value) in external.iter().filter(|(name, _)| labels.get(name).is_none()) {
                     all.set(name, value);
                 }
-                self.streams.push(Stream::new(all.build().to_string()));
+                self.streams.push(Stream::new(all.build().to_string(), self.spare.pop().unwrap_or_default()));
                 self.places.insert(labels.clone(), self.streams.len() - 1);
                 self.streams.len() - 1
             }
@@ -144,9 +147,8 @@ impl Batch {
 }
 
 impl Stream {
-    fn new(labels: String) -> Self {
-        let (buffer, origins) = (Vec::new(), OriginWriter::default());
-        Self { labels, buffer, origins, has_origins: false, entries: 0, bytes: 0 }
+    fn new(labels: String, buffer: Vec<u8>) -> Self {
+        Self { labels, buffer, origins: OriginWriter::default(), has_origins: false, entries: 0, bytes: 0 }
     }
 }
 
@@ -191,19 +193,28 @@ impl Sealed {
         self.weight
     }
 
-    /// A `PushRequest` of some of the streams, not compressed.
-    pub fn request(&self, streams: &[SealedStream]) -> Vec<u8> {
+    /// Writes a `PushRequest` of some of the streams, not compressed, in place of what `out` holds.
+    pub fn request(&self, streams: &[SealedStream], out: &mut Vec<u8>) {
         let size =
             |stream: &SealedStream| stream.labels.len() + stream.buffer.len() + stream.origins.len() + 32;
-        let mut out = Vec::with_capacity(streams.iter().map(size).sum::<usize>() + 40 * self.sources.len());
+        out.clear();
+        out.reserve_exact(streams.iter().map(size).sum::<usize>() + 40 * self.sources.len());
         for stream in streams {
-            encode::stream(&mut out, &stream.labels, &stream.buffer, &stream.origins);
+            encode::stream(out, &stream.labels, &stream.buffer, &stream.origins);
         }
         for (progress, id) in &self.sources {
             let low = progress.source().map_or(0, |source| source.low());
-            encode::source(&mut out, &Source { id: *id, low });
+            encode::source(out, &Source { id: *id, low });
         }
-        out
+    }
+
+    /// Its buffers, emptied, to be used again.
+    pub fn into_buffers(self) -> impl Iterator<Item = Vec<u8>> {
+        self.streams.into_iter().map(|stream| {
+            let mut buffer = stream.buffer;
+            buffer.clear();
+            buffer
+        })
     }
 
     /// Tells the files that their lines are done.
@@ -234,11 +245,17 @@ mod tests {
     use model::Timestamp;
     use wire::loki::{decode_push_protobuf, origins};
 
+    fn decoded(batch: &Sealed, streams: &[SealedStream]) -> wire::loki::PushRequest {
+        let mut request = Vec::new();
+        batch.request(streams, &mut request);
+        decode_push_protobuf(&request.into()).unwrap()
+    }
+
     #[test]
     fn groups_by_stream_and_acknowledges() {
         let progress = Progress::of_source(0, Origin::known(7, Some(3)), Arc::default());
         let ticket = progress.open(30);
-        let mut batch = Batch::new("t".into());
+        let mut batch = Batch::new("t".into(), Vec::new());
         let external = [("host".to_owned(), "h1".to_owned()), ("app".to_owned(), "x".to_owned())];
         for (i, (app, line)) in [("a", "one"), ("b", "two"), ("a", "three")].into_iter().enumerate() {
             let mut entry = Entry::new(Timestamp(1), line.to_owned(), Labels::from_pairs([("app", app)]));
@@ -249,7 +266,7 @@ mod tests {
         ticket.done(1);
         assert_eq!((batch.bytes(), batch.entries(), progress.acknowledged()), (11, 3, 0));
         let batch = batch.seal();
-        let request = decode_push_protobuf(&batch.request(batch.streams()).into()).unwrap();
+        let request = decoded(&batch, batch.streams());
         let shown: Vec<_> = request.streams.iter().map(|s| (s.labels.as_str(), s.entries.len())).collect();
         assert_eq!(shown, [("{app=\"a\", host=\"h1\"}", 2), ("{app=\"b\", host=\"h1\"}", 1)]);
         let ranges = |place: usize| -> Vec<_> {
@@ -258,7 +275,7 @@ mod tests {
         assert_eq!(ranges(0), [[0..10], [20..30]]);
         assert_eq!(ranges(1), [[10..20]]);
         assert_eq!(request.sources, [Source { id: Origin::known(7, None).id_on_wire(b"client"), low: 3 }]);
-        let second = decode_push_protobuf(&batch.request(&batch.streams()[1..]).into()).unwrap();
+        let second = decoded(&batch, &batch.streams()[1..]);
         assert_eq!(second.streams, request.streams[1..]);
         batch.acknowledge();
         assert_eq!(progress.acknowledged(), 30);
@@ -269,10 +286,10 @@ mod tests {
         let progress = Progress::of_source(0, Origin::new(), Arc::default());
         let mut entry = Entry::new(Timestamp(1), "line".into(), Labels::from_pairs([("a", "b")]));
         entry.tickets = Tickets::of_bytes(&progress.open(5), Ranges::one(0, 5));
-        let mut batch = Batch::new(String::new());
+        let mut batch = Batch::new(String::new(), Vec::new());
         assert!(!batch.add(&entry, &[], b""));
         let batch = batch.seal();
-        let request = decode_push_protobuf(&batch.request(batch.streams()).into()).unwrap();
+        let request = decoded(&batch, batch.streams());
         assert!(request.sources.is_empty() && request.streams[0].origins.is_empty());
     }
 }

@@ -42,18 +42,21 @@ impl Destination {
         }
     }
 
-    /// Makes a request ready to be sent, more than once if need be, of a `PushRequest` in protobuf.
-    pub fn prepare(&self, plain: Vec<u8>) -> Result<Prepared, Failure> {
+    /// Makes a request ready to be sent, more than once if need be, of the `PushRequest` in the room.
+    pub fn prepare(&self, room: &mut Room) -> Result<Prepared, Failure> {
         let invalid = |error: String| Failure::internal(format!("a batch cannot be encoded: {error}"));
         match self {
             Self::Remote(_) => {
-                let mut body =
-                    snap::raw::Encoder::new().compress_vec(&plain).map_err(|e| invalid(e.to_string()))?;
-                // Made for what does not compress at all.
-                body.shrink_to_fit();
-                Ok(Prepared::Body(body.into()))
+                let Room { plain, packed, snappy } = room;
+                let enough = snap::raw::max_compress_len(plain.len());
+                if packed.len() < enough {
+                    packed.resize(enough, 0);
+                }
+                let bytes = snappy.compress(plain, packed).map_err(|e| invalid(e.to_string()))?;
+                Ok(Prepared::Body(Bytes::copy_from_slice(&packed[..bytes])))
             }
             Self::Local(_) => {
+                let plain = std::mem::take(&mut room.plain);
                 let request = decode_push_protobuf(&plain.into()).map_err(|e| invalid(e.to_string()))?;
                 Ok(Prepared::Request(request))
             }
@@ -76,6 +79,20 @@ impl Destination {
                 Answer { status: None, result }
             }
         }
+    }
+}
+
+/// The room that making a request takes. It is used again: fresh memory costs more than what is written to it.
+pub struct Room {
+    /// A `PushRequest` in protobuf.
+    pub plain: Vec<u8>,
+    packed: Vec<u8>,
+    snappy: snap::raw::Encoder,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { plain: Vec::new(), packed: Vec::new(), snappy: snap::raw::Encoder::new() }
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use service::{CancellationToken, Failure};
 
 use super::batch::{Sealed, SealedStream};
-use super::destination::{Destination, Prepared};
+use super::destination::{Destination, Prepared, Room};
 use super::queue::{Next, Queue};
 use crate::board::ClientStatus;
 use crate::config::ClientConfig;
@@ -23,6 +24,7 @@ pub struct Sender {
     metrics: AgentMetrics,
     host: String,
     status: Arc<ClientStatus>,
+    room: Mutex<Room>,
 }
 
 /// What came of a request.
@@ -46,7 +48,8 @@ impl Sender {
         metrics: AgentMetrics,
     ) -> Self {
         let host = destination.host();
-        Self { queue, destination, config, metrics, host, status: Arc::default() }
+        let (status, room) = Default::default();
+        Self { queue, destination, config, metrics, host, status, room }
     }
 
     /// The same, and `status` shows how it fares.
@@ -82,7 +85,7 @@ impl Sender {
                         continue;
                     }
                     busy.remove(batch.tenant());
-                    self.queue.release(&batch);
+                    self.queue.release(batch);
                 }
                 () = self.queue.filled() => {}
                 () = stop.cancelled(), if !stopping => {}
@@ -125,7 +128,7 @@ impl Sender {
 
     /// Sends streams of a batch until the store has taken or refused them.
     async fn deliver(&self, batch: &Sealed, streams: &[SealedStream], stop: &CancellationToken) -> Outcome {
-        let request = match self.destination.prepare(batch.request(streams)) {
+        let request = match self.prepare(batch, streams) {
             Ok(request) => request,
             Err(failure) => return Outcome::Refused(failure),
         };
@@ -162,6 +165,12 @@ impl Sender {
             pause = (pause * 2).min(backoff.max_period.get());
         }
         Outcome::GivenUp
+    }
+
+    fn prepare(&self, batch: &Sealed, streams: &[SealedStream]) -> Result<Prepared, Failure> {
+        let mut room = self.room.lock();
+        batch.request(streams, &mut room.plain);
+        self.destination.prepare(&mut room)
     }
 
     async fn try_once(&self, tenant: &str, request: &Prepared) -> Result<(), Failure> {

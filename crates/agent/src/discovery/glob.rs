@@ -1,8 +1,12 @@
 //! File globs as Promtail writes them: `*` and `?` within one name, `**` over folders, `{a,b}`, `[a-z]`, `[^a-z]`, `\` before
 //! a character that stands for itself.
 //!
-//! Our glob library lacks some of that, so a pattern is rewritten for it, one for each choice of its braces.
+//! Our glob library lacks some of that, so a pattern is rewritten for it, one for each choice of its braces. It matches; folders are
+//! walked here, for `**` has to come through links that lead in circles.
 
+use std::collections::{HashSet, VecDeque};
+use std::fs::DirEntry;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
@@ -22,7 +26,25 @@ const OPTIONS: MatchOptions = MatchOptions {
 
 /// A pattern for paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Glob(Vec<Pattern>);
+pub(crate) struct Glob(Vec<Choice>);
+
+/// One choice of its braces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Choice {
+    whole: Pattern,
+    steps: Vec<Step>,
+}
+
+/// What stands between two slashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    /// One name.
+    Name(String),
+    /// Names that match.
+    Names(Pattern),
+    /// `**`: this folder, and all below it.
+    Below,
+}
 
 impl Glob {
     /// Reads a pattern; the error quotes it.
@@ -30,33 +52,31 @@ impl Glob {
         let mut choices = Vec::new();
         write_out(text, &mut choices).map_err(|problem| format!("'{text}': {problem}"))?;
         let compile = |choice: &String| {
-            Pattern::new(&rewrite(choice)).map_err(|problem| format!("'{text}': {}", problem.msg))
+            Choice::new(&rewrite(choice)).map_err(|problem| format!("'{text}': {}", problem.msg))
         };
         choices.iter().map(compile).collect::<Result<_, _>>().map(Self)
     }
 
     /// The paths that match now, sorted within each choice.
     pub(crate) fn paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        // What cannot be read may be readable at the next look.
-        self.0.iter().filter_map(|p| glob::glob_with(p.as_str(), OPTIONS).ok()).flatten().flatten()
+        self.0.iter().flat_map(Choice::paths)
     }
 
     /// Folders in which paths that match may appear, as far as they exist: all that a pattern's beginnings match. Below `**` they are not
     /// looked for.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
         let mut folders = Vec::new();
-        for pattern in &self.0 {
-            let path = Path::new(pattern.as_str());
-            let beginnings = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty());
-            let is_fixed = |p: &Path| !p.to_string_lossy().contains(['*', '?', '[']);
-            for beginning in beginnings.filter(|p| !p.to_string_lossy().contains("**")) {
-                if is_fixed(beginning) {
-                    folders.push(beginning.to_owned());
+        for Choice { whole, steps } in &self.0 {
+            let is_deep = |step: &Step| *step == Step::Below;
+            let before = steps.iter().position(is_deep).unwrap_or(steps.len().saturating_sub(1));
+            for length in (0..=before).rev() {
+                let beginning = &steps[..length];
+                let mut found = Vec::new();
+                walk(start(whole), beginning, &mut found);
+                folders.extend(found.into_iter().take(MAX_FOLDERS).filter(|path| path.is_dir()));
+                if beginning.iter().all(|step| matches!(step, Step::Name(_))) {
                     break;
                 }
-                let found = glob::glob_with(&beginning.to_string_lossy(), OPTIONS).ok();
-                folders
-                    .extend(found.into_iter().flatten().flatten().take(MAX_FOLDERS).filter(|p| p.is_dir()));
             }
         }
         folders.sort();
@@ -66,8 +86,101 @@ impl Glob {
 
     /// Whether a path matches.
     pub(crate) fn matches(&self, path: &Path) -> bool {
-        self.0.iter().any(|pattern| pattern.matches_path_with(path, OPTIONS))
+        let path = path.to_string_lossy();
+        self.0.iter().any(|choice| choice.whole.matches_with(&path, OPTIONS))
     }
+}
+
+impl Choice {
+    fn new(pattern: &str) -> Result<Self, glob::PatternError> {
+        let step = |name: &str| match (name, literal(name)) {
+            ("**", _) => Ok(Step::Below),
+            (_, Some(name)) => Ok(Step::Name(name)),
+            (_, None) => Pattern::new(name).map(Step::Names),
+        };
+        let steps = pattern.split('/').filter(|name| !name.is_empty()).map(step).collect::<Result<_, _>>()?;
+        Ok(Self { whole: Pattern::new(pattern)?, steps })
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        walk(start(&self.whole), &self.steps, &mut paths);
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
+/// Where a pattern begins.
+fn start(pattern: &Pattern) -> &'static Path {
+    Path::new(if pattern.as_str().starts_with('/') { "/" } else { "" })
+}
+
+/// Appends what steps from `at` lead to.
+fn walk(at: &Path, steps: &[Step], out: &mut Vec<PathBuf>) {
+    let Some((step, rest)) = steps.split_first() else { return out.push(at.to_owned()) };
+    match step {
+        Step::Name(name) => {
+            let next = at.join(name);
+            if !rest.is_empty() || next.symlink_metadata().is_ok() {
+                walk(&next, rest, out);
+            }
+        }
+        Step::Names(pattern) => {
+            for entry in entries(at) {
+                let fits = pattern.matches_with(&entry.file_name().to_string_lossy(), OPTIONS);
+                if fits && (rest.is_empty() || entry.path().is_dir()) {
+                    walk(&entry.path(), rest, out);
+                }
+            }
+        }
+        Step::Below => below(at).iter().for_each(|folder| walk(folder, rest, out)),
+    }
+}
+
+/// A folder and all below it, each once, however many links lead there; links are followed when there is no other way.
+fn below(at: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut seen) = (Vec::new(), HashSet::new());
+    let (mut next, mut links) = (vec![at.to_owned()], VecDeque::new());
+    while let Some(folder) = next.pop().or_else(|| links.pop_front()) {
+        let here = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
+        if !here.metadata().is_ok_and(|m| m.is_dir() && seen.insert((m.dev(), m.ino()))) {
+            continue;
+        }
+        for entry in entries(&folder) {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => next.push(entry.path()),
+                Ok(kind) if kind.is_symlink() => links.push_back(entry.path()),
+                _ => {}
+            }
+        }
+        folders.push(folder);
+    }
+    folders
+}
+
+/// What is in a folder. What cannot be read may be readable at the next look.
+fn entries(folder: &Path) -> impl Iterator<Item = DirEntry> {
+    let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    here.read_dir().into_iter().flatten().flatten()
+}
+
+/// The one name that a pattern stands for, if it is one.
+fn literal(pattern: &str) -> Option<String> {
+    let mut name = String::new();
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '*' | '?' => return None,
+            // An escaped character.
+            '[' => {
+                name.push(rest.next()?);
+                rest.next().filter(|c| *c == ']')?;
+            }
+            c => name.push(c),
+        }
+    }
+    Some(name)
 }
 
 /// Appends every choice of the braces of `pattern`.
@@ -182,6 +295,40 @@ mod tests {
         check(r"/l/\*\{", &["/l/*{"], &["/l/a{"]);
         check("/l/?.log", &["/l/é.log"], &["/l/ab.log"]);
         check("/l/[{]x,y", &["/l/{x,y"], &["/l/x"]);
+    }
+
+    #[test]
+    fn links_that_lead_in_circles_are_passed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        let link = |to: &str, path: &str| std::os::unix::fs::symlink(to, at(path)).unwrap();
+        std::fs::create_dir_all(at("in/a/b")).unwrap();
+        std::fs::create_dir(at("out")).unwrap();
+        for file in ["in/x.log", "in/a/b/y.log", "out/z.log", "in/[1].log"] {
+            std::fs::write(at(file), "").unwrap();
+        }
+        link("..", "in/a/up");
+        link(".", "in/self");
+        link("b", "in/a/again");
+        link("../out", "in/linked");
+        link("../../x.log", "in/a/b/file.log");
+        let check = |pattern: &str, want: &[&str]| {
+            let glob = Glob::parse(&at(pattern).to_string_lossy()).unwrap();
+            let paths: Vec<_> = glob.paths().collect();
+            assert_eq!(paths, want.iter().map(|path| at(path)).collect::<Vec<_>>(), "{pattern}");
+            assert!(paths.iter().all(|path| glob.matches(path)));
+        };
+        check(
+            "in/**/*.log",
+            &["in/[1].log", "in/a/b/file.log", "in/a/b/y.log", "in/linked/z.log", "in/x.log"],
+        );
+        check("in/**/b/**/y.log", &["in/a/b/y.log"]);
+        check("in/*/z.log", &["in/linked/z.log"]);
+        check(r"in/\[1\].log", &["in/[1].log"]);
+        check("in/nothing.log", &[]);
+        let folders = |pattern: &str| Glob::parse(&at(pattern).to_string_lossy()).unwrap().folders();
+        assert_eq!(folders("in/**/*.log"), [at("in")]);
+        assert_eq!(folders("in/a/*/y.log"), [at("in/a"), at("in/a/again"), at("in/a/b"), at("in/a/up")]);
     }
 
     #[test]

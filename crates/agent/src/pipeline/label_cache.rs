@@ -1,14 +1,16 @@
 //! What a stage made of a label set before: label sets repeat from line to line, so they are seldom built anew, and lines of
 //! one stream share one.
 
-use hashbrown::HashTable;
+use std::hash::BuildHasher as _;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 use model::{Labels, LabelsBuilder};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Remembers label sets by the set that they were made of and the values that went into them.
 #[derive(Debug, Default)]
 pub(super) struct LabelCache {
     changes: HashTable<Change>,
+    hasher: DefaultHashBuilder,
     key: Vec<u8>,
 }
 
@@ -38,7 +40,7 @@ impl LabelCache {
 
     /// What `make` makes of `before` with the values given; it must depend on nothing else.
     pub(super) fn apply(&mut self, before: &Labels, make: impl FnOnce(&mut LabelsBuilder)) -> Labels {
-        let hash = xxh3_64(&self.key) ^ address(before);
+        let hash = self.hasher.hash_one((&self.key, before));
         let known =
             |change: &Change| change.hash == hash && *change.key == *self.key && change.before == *before;
         if let Some(change) = self.changes.find(hash, known) {
@@ -55,11 +57,6 @@ impl LabelCache {
         self.changes.insert_unique(hash, change, |change| change.hash);
         after
     }
-}
-
-/// A number that tells most label sets apart, made of where their values lie, which is cheaper than what they are.
-fn address(labels: &Labels) -> u64 {
-    labels.iter().fold(0, |sum: u64, (_, value)| sum.rotate_left(9) ^ value.as_ptr() as u64)
 }
 
 #[cfg(test)]

@@ -45,6 +45,14 @@ pub struct Line {
     pub ranges: Ranges,
 }
 
+/// What is read at a time; its room is used again for the next.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// Finished lines.
+    pub lines: Vec<Line>,
+    bytes: Vec<u8>,
+}
+
 /// An open file and how far it was read.
 pub struct FileTail {
     path: PathBuf,
@@ -162,14 +170,14 @@ impl FileTail {
         if waits { Duration::ZERO } else { self.last_growth.elapsed() }
     }
 
-    /// Reads the next chunk of a file that was not truncated. Lines are appended to `out`; the ticket, if there are any,
+    /// Reads the next chunk of a file that was not truncated. Lines are appended to those of `chunk`; the ticket, if there are any,
     /// acknowledges them. `Ok(None)` says that nothing new could be handed on. With `last` an unfinished line at the end is handed on
     /// too.
     pub fn read(
         &mut self,
         positions: &Positions,
         last: bool,
-        out: &mut Vec<Line>,
+        chunk: &mut Chunk,
     ) -> io::Result<Option<Arc<Ticket>>> {
         let waiting = self.file.size()?.saturating_sub(self.read);
         if waiting == 0 && !self.is_unfinished() {
@@ -179,18 +187,20 @@ impl FileTail {
             self.identify(positions)?;
         }
         let before = self.held_from();
+        let Chunk { lines: out, bytes } = chunk;
         let (start, old) = (self.read - self.rest.len() as u64, self.rest.len());
-        self.rest.resize(old + waiting.min(Self::CHUNK as u64) as usize, 0);
-        let got = self.file.read_at(&mut self.rest[old..], self.read);
-        self.rest.truncate(old + *got.as_ref().unwrap_or(&0));
-        let got = got?;
+        bytes.clear();
+        bytes.extend_from_slice(&self.rest);
+        bytes.resize(old + waiting.min(Self::CHUNK as u64) as usize, 0);
+        let got = self.file.read_at(&mut bytes[old..], self.read)?;
+        bytes.truncate(old + got);
         self.read += got as u64;
         if got > 0 {
             self.last_growth = Instant::now();
         }
         let flush = got == 0 && (last || self.idle() >= Self::QUIET);
         let lines = out.len();
-        self.split(start, flush, out);
+        self.split(bytes, start, flush, out);
         let (end, has_lines) = (self.held_from(), out.len() > lines);
         if has_lines {
             // Before the first of them is sent.
@@ -206,12 +216,11 @@ impl FileTail {
         self.joiner.as_ref().and_then(Joiner::held_from).map_or(unread, |held| held.min(unread))
     }
 
-    /// Cuts `rest`, which begins at offset `start`, into lines.
-    fn split(&mut self, start: u64, flush: bool, out: &mut Vec<Line>) {
-        let mut rest = std::mem::take(&mut self.rest);
+    /// Cuts bytes, of which the first lies at offset `start`, into lines; what is unfinished becomes `rest`.
+    fn split(&mut self, rest: &[u8], start: u64, flush: bool, out: &mut Vec<Line>) {
         let text = self.file.text();
         // Looked at once rather than line by line; what is not UTF-8 is mended where it stands.
-        let whole = memchr::memrchr(b'\n', &rest).map_or(0, |end| end + 1);
+        let whole = memchr::memrchr(b'\n', rest).map_or(0, |end| end + 1);
         let utf8 = if text.is_utf8() { std::str::from_utf8(&rest[..whole]).ok() } else { None };
         let mut at = 0;
         loop {
@@ -240,7 +249,7 @@ impl FileTail {
             at = next;
         }
         // An unfinished line is short; the room for chunks is not kept for every file.
-        self.rest = rest.split_off(at);
+        self.rest = rest[at..].to_vec();
         if let (true, Some(joiner)) = (flush, &mut self.joiner) {
             joiner.flush(out);
         }
@@ -315,14 +324,14 @@ mod tests {
 
         /// Reads and acknowledges; the lines' texts.
         fn read(&self, tail: &mut FileTail, last: bool) -> Vec<String> {
-            let mut out = Vec::new();
+            let mut chunk = Chunk::default();
             if tail.was_truncated().unwrap() {
                 tail.begin_anew(&self.positions).unwrap();
             }
-            if let Some(ticket) = tail.read(&self.positions, last, &mut out).unwrap() {
+            if let Some(ticket) = tail.read(&self.positions, last, &mut chunk).unwrap() {
                 ticket.done(1);
             }
-            out.into_iter().map(|line| line.text).collect()
+            chunk.lines.into_iter().map(|line| line.text).collect()
         }
     }
 
@@ -365,11 +374,11 @@ mod tests {
 
     /// Where lines come from, as a store would know them: id and bytes.
     fn origins(tail: &mut FileTail, positions: &Positions) -> Vec<(u128, Vec<std::ops::Range<u64>>)> {
-        let mut out = Vec::new();
-        tail.read(positions, false, &mut out).unwrap();
+        let mut chunk = Chunk::default();
+        tail.read(positions, false, &mut chunk).unwrap();
         let source = tail.progress().source().unwrap();
         let origin = |line: Line| (source.id(), line.ranges.as_slice().to_vec());
-        if source.is_durable() { out.into_iter().map(origin).collect() } else { Vec::new() }
+        if source.is_durable() { chunk.lines.into_iter().map(origin).collect() } else { Vec::new() }
     }
 
     fn load(fixture: &Fixture) -> Positions {
@@ -423,7 +432,7 @@ mod tests {
         let mut readers = [open(&fixture, &first, 0), open(&fixture, &first, 1), open(&fixture, &second, 0)];
         let mut tickets = Vec::new();
         for (tail, positions) in readers.iter_mut().zip([&first, &first, &second]) {
-            tickets.extend(tail.read(positions, false, &mut Vec::new()).unwrap());
+            tickets.extend(tail.read(positions, false, &mut Chunk::default()).unwrap());
         }
         // The other job's store, and the other client's, are away.
         tickets[0].done(1);
@@ -443,7 +452,7 @@ mod tests {
         let saved = load(&fixture);
         let (first, second) = (saved.for_client("first"), saved.for_client("second"));
         let mut ahead = open(&fixture, &first, 0);
-        ahead.read(&first, false, &mut Vec::new()).unwrap().unwrap().done(1);
+        ahead.read(&first, false, &mut Chunk::default()).unwrap().unwrap().done(1);
         first.save().unwrap();
         // It comes later, in the same process or after a crash: it has read nothing.
         assert_eq!(open(&fixture, &second, 0).offset(), 0);
@@ -453,7 +462,7 @@ mod tests {
         let first = again.for_client("first");
         let mut ahead = open(&fixture, &first, 0);
         fixture.append("three\n");
-        ahead.read(&first, false, &mut Vec::new()).unwrap().unwrap().done(1);
+        ahead.read(&first, false, &mut Chunk::default()).unwrap().unwrap().done(1);
         first.save().unwrap();
         assert_eq!(ahead.progress().acknowledged(), 14);
         assert_eq!(open(&fixture, &again.for_client("third"), 0).offset(), 8);
@@ -473,7 +482,7 @@ mod tests {
         };
         assert_eq!(is_written(), (false, true));
         assert_eq!(is_written(), (true, false));
-        tail.read(&positions, false, &mut Vec::new()).unwrap().unwrap().done(1);
+        tail.read(&positions, false, &mut Chunk::default()).unwrap().unwrap().done(1);
         assert!(is_written().1);
         assert_eq!(is_written(), (true, false));
         positions.close_file(tail.progress());
@@ -490,9 +499,9 @@ mod tests {
         let config = PositionsConfig { filename, ignore_invalid_yaml: true, ..PositionsConfig::default() };
         let positions = Positions::load(&config).unwrap();
         let mut tail = open(&fixture, &positions, 0);
-        let mut out = Vec::new();
-        assert!(tail.read(&positions, false, &mut out).unwrap().is_some());
-        assert_eq!(out[0].text, "one");
+        let mut chunk = Chunk::default();
+        assert!(tail.read(&positions, false, &mut chunk).unwrap().is_some());
+        assert_eq!(chunk.lines[0].text, "one");
         assert!(!tail.progress().source().unwrap().is_durable());
     }
 }

@@ -16,6 +16,6 @@ mod watch;
 pub use archive::{DecompressionConfig, Format};
 pub use content::{Content, Identified};
 pub use encoding::Encoding;
-pub use file::{FileTail, Line, Stream};
+pub use file::{Chunk, FileTail, Line, Stream};
 pub(crate) use followed::StreamLabels;
 pub(crate) use poller::{Command, Poller, PollerOptions, Reading};

@@ -15,7 +15,7 @@ use service::CancellationToken;
 use super::archive::{DecompressionConfig, Format, SETTLED};
 use super::content::{Content, Identified as _};
 use super::encoding::Encoding;
-use super::file::{FileTail, Line};
+use super::file::{Chunk, FileTail};
 use super::followed::{Followed, Seat, StreamLabels, Wanted};
 use super::watch::{Change, Watch};
 use crate::discovery::FileTarget;
@@ -104,6 +104,7 @@ pub(crate) struct Poller {
     /// Most files that may be open.
     max_open: usize,
     open: usize,
+    chunk: Chunk,
     /// That there are too many was said.
     has_hit_limit: bool,
     /// Something was closed: there may be watches that nobody needs.
@@ -168,6 +169,7 @@ impl Poller {
             complaints: HashSet::new(),
             max_open: most_descriptors().saturating_sub(Self::OTHER_DESCRIPTORS).max(64),
             open: 0,
+            chunk: Chunk::default(),
             has_hit_limit: false,
             has_closed: false,
             is_first: true,
@@ -672,10 +674,9 @@ impl Poller {
         let Some(followed) = self.files.get_mut(&id) else { return false };
         let Some(file) = &mut followed.file else { return false };
         let before = file.offset();
-        let mut lines: Vec<Line> = Vec::new();
         // A container that has ended writes no more; a file that was renamed may get the rest of its last line.
         let last = followed.leaving.is_some() && followed.wanted.key.is_some();
-        let ticket = match file.read(&self.positions, last, &mut lines) {
+        let ticket = match file.read(&self.positions, last, &mut self.chunk) {
             Ok(ticket) => ticket,
             Err(error) => {
                 tracing::warn!(path = %followed.wanted.path.display(), %error, "file cannot be read");
@@ -684,14 +685,15 @@ impl Poller {
                 return false;
             }
         };
+        let lines = &mut self.chunk.lines;
         let more = file.offset() != before || !lines.is_empty();
         let skipping = file.content().is_archive() && !file.content().has_ended();
         if more {
             followed.active = Instant::now();
         }
         let path = followed.wanted.path.to_string_lossy();
-        self.dispatcher.note_read(&path, &lines);
-        for line in lines {
+        self.dispatcher.note_read(&path, lines);
+        for line in lines.drain(..) {
             if let Some(labels) = followed.wanted.labels.of(line.stream) {
                 self.dispatcher.dispatch(followed.wanted.job, line, labels, ticket.as_ref());
             }
