@@ -38,7 +38,7 @@ pub struct ServerConfig {
     pub graceful_shutdown_timeout: Duration,
     /// `debug`, `info`, `warn`, `error`; the environment's `RUST_LOG` wins.
     pub log_level: String,
-    /// `json`, or `console` for people (`logfmt` is read as `json`).
+    /// `json`, `logfmt`, or `console` for people.
     pub log_format: String,
     /// TLS of the HTTP listener.
     pub http_tls_config: TlsConfig,
@@ -148,7 +148,7 @@ impl ServerConfig {
     /// As [`check`](Self::check), for the agent, which has keys of its own here.
     pub fn check_agent(&self, path: &str, problems: &mut Problems) {
         if self.format().is_none() {
-            let message = format!("`{}` is not a log format: use json or console", self.log_format);
+            let message = format!("`{}` is not a log format: use json, logfmt or console", self.log_format);
             problems.add(format!("{path}.log_format"), message);
         }
         if let Err(error) = telemetry::check_level(&self.log_level) {
@@ -169,7 +169,8 @@ impl ServerConfig {
 
     fn format(&self) -> Option<telemetry::Format> {
         match self.log_format.as_str() {
-            "json" | "logfmt" | "" => Some(telemetry::Format::Json),
+            "json" | "" => Some(telemetry::Format::Json),
+            "logfmt" => Some(telemetry::Format::Logfmt),
             "console" => Some(telemetry::Format::Console),
             _ => None,
         }

@@ -34,6 +34,8 @@ pub enum Format {
     /// One JSON object per line.
     #[default]
     Json,
+    /// `ts=… level=… msg=…`.
+    Logfmt,
     /// Text for people.
     Console,
 }

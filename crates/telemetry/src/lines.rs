@@ -46,22 +46,46 @@ impl Lines {
         out
     }
 
+    /// One line of logfmt, as Loki, Promtail and Tempo write it.
+    fn logfmt(&self, level: &str, target: &str, fields: Fields) -> Vec<u8> {
+        let mut out = format!("ts={} level={level} service={} target={target} msg=", now(), self.service);
+        write_value(&mut out, &fields.message.unwrap_or_default().into());
+        let trace = trace_context().map(|(trace, _, _)| ("trace_id".to_owned(), Value::String(trace)));
+        for (key, value) in fields.values.into_iter().chain(trace) {
+            out.push(' ');
+            out.push_str(&key);
+            out.push('=');
+            write_value(&mut out, &value);
+        }
+        out.push('\n');
+        out.into_bytes()
+    }
+
     fn console(&self, level: &str, target: &str, fields: Fields) -> Vec<u8> {
-        use std::fmt::Write;
         let mut out = format!("{} {level:>5} {target}: {}", now(), fields.message.unwrap_or_default());
         let trace = trace_context().map(|(trace, _, _)| ("trace_id".to_owned(), Value::String(trace)));
         for (key, value) in fields.values.into_iter().chain(trace) {
-            let bare =
-                value.as_str().filter(|text| !text.is_empty() && !text.contains([' ', '"', '=', '\n']));
-            let _ = match bare {
-                Some(text) => write!(out, " {key}={text}"),
-                None => write!(out, " {key}={value}"),
-            };
+            out.push(' ');
+            out.push_str(&key);
+            out.push('=');
+            write_value(&mut out, &value);
         }
         // One event, one line, whatever a message holds.
         let mut out = out.replace('\n', "\\n").into_bytes();
         out.push(b'\n');
         out
+    }
+}
+
+/// Texts as they are where that can be read back, else quoted, on one line.
+fn write_value(out: &mut String, value: &Value) {
+    let is_bare = |text: &&str| {
+        !text.is_empty()
+            && !text.contains(|c: char| c == '"' || c == '=' || c.is_whitespace() || c.is_control())
+    };
+    match value.as_str().filter(is_bare) {
+        Some(text) => out.push_str(text),
+        None => out.push_str(&value.to_string()),
     }
 }
 
@@ -115,6 +139,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         let target = event.metadata().target();
         (self.sink)(&match self.format {
             Format::Json => self.json(level, target, all),
+            Format::Logfmt => self.logfmt(level, target, all),
             Format::Console => self.console(level, target, all),
         });
     }

@@ -94,6 +94,17 @@ fn console_lines_are_for_people() {
 }
 
 #[test]
+fn logfmt_lines_can_be_read_back() {
+    let (captured, _guard) = install(Settings::new("x").format(Format::Logfmt), &[]);
+    info!(path = "/a", note = "two words", empty = "", count = 3, "opened\nhere");
+    let text = captured.text();
+    let (time, rest) = text.split_once(' ').unwrap();
+    assert!(time.starts_with("ts=2") && time.ends_with('Z'), "{text}");
+    let want = r#"level=info service=x target=telemetry::tests msg="opened\nhere" path=/a note="two words" empty="" count=3"#;
+    assert_eq!(rest, format!("{want}\n"));
+}
+
+#[test]
 fn levels_filter_and_change_but_traces_stay() {
     let (captured, guard) = install(Settings::new("x").level("warn"), &[]);
     info!("unheard");

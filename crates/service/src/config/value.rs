@@ -46,6 +46,16 @@ impl Value {
         self.node.is_null()
     }
 
+    /// Whether it is a list.
+    pub fn is_list(&self) -> bool {
+        matches!(self.node.kind, Kind::List(_))
+    }
+
+    /// Whether it is a map.
+    pub fn is_map(&self) -> bool {
+        matches!(self.node.kind, Kind::Map(_))
+    }
+
     /// The text of a scalar as written; `None` for lists and maps.
     pub fn as_str(&self) -> Option<&str> {
         match &self.node.kind {
