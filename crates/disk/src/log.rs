@@ -75,6 +75,8 @@ pub struct Log {
     options: LogOptions,
     /// All segments on disk, oldest first; the last one is `active` if that is open.
     segments: Vec<SegmentName>,
+    /// Bytes of each of them.
+    lengths: Vec<u64>,
     active: Option<Active>,
     next: u64,
     poisoned: bool,
@@ -124,12 +126,18 @@ impl Log {
             // What a killed process wrote but did not sync is served from now on: make it last.
             file.sync().map_err(failed("sync", &path))?;
         }
+        let size = |name: &SegmentName| {
+            let path = dir.join(name.file_name());
+            files.size(&path).map_err(failed("read", &path))
+        };
+        let lengths = segments.iter().map(size).collect::<Result<_, _>>()?;
         let recovery = Recovery::new(Arc::clone(&files), dir.clone(), segments.clone(), cut);
         let log = Self {
             files,
             dir,
             options,
             segments,
+            lengths,
             active: None,
             next,
             poisoned: false,
@@ -137,6 +145,20 @@ impl Log {
             _lock: lock,
         };
         Ok((log, recovery))
+    }
+
+    /// Bytes of all segments on disk.
+    pub fn bytes(&self) -> u64 {
+        self.lengths.iter().sum()
+    }
+
+    /// Bytes of the segments that hold records of `position` or later; 0 if there is none of those.
+    pub fn bytes_from(&self, position: u64) -> u64 {
+        if position >= self.next {
+            return 0;
+        }
+        let before = self.segments.partition_point(|segment| segment.first <= position).saturating_sub(1);
+        self.lengths[before..].iter().sum()
     }
 
     /// The position that the next record gets.
@@ -206,6 +228,9 @@ impl Log {
             return Err(LogError::Poisoned(self.dir.clone()));
         }
         active.len += self.buffer.len() as u64;
+        if let Some(last) = self.lengths.last_mut() {
+            *last = active.len;
+        }
         self.active = Some(active);
         // One huge batch must not pin its memory for ever.
         self.buffer.shrink_to(8 << 20);
@@ -237,7 +262,10 @@ impl Log {
             let path = self.dir.join(self.segments[0].file_name());
             match self.files.remove(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &path)(e)),
-                _ => drop(self.segments.remove(0)),
+                _ => {
+                    self.segments.remove(0);
+                    self.lengths.remove(0);
+                }
             }
         }
         Ok(())
@@ -259,6 +287,7 @@ impl Log {
             return Err(LogError::Poisoned(self.dir.clone()));
         }
         self.segments.push(name);
+        self.lengths.push(MAGIC.len() as u64);
         Ok(Active { name, file, len: MAGIC.len() as u64 })
     }
 }

@@ -71,6 +71,20 @@ impl SegmentName {
         }
     }
 
+    /// Bytes of the record that begins here, header included, if its header is one of `position` or later.
+    pub(crate) fn record_bytes(bytes: &[u8], position: u64) -> Option<usize> {
+        let header = bytes.get(..RECORD_HEADER)?;
+        let length = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;
+        let found = u64::from_le_bytes(header[4..12].try_into().ok()?);
+        (length <= MAX_RECORD && found >= position).then_some(RECORD_HEADER + length)
+    }
+
+    /// The record at `at`, if an intact one stands there: its position, and its payload.
+    pub(crate) fn record(self, bytes: &Bytes, at: usize) -> Option<(u64, Bytes)> {
+        let found = self.decode(bytes, at)?;
+        Some((found.position, bytes.slice(found.start..found.end)))
+    }
+
     /// The record at `at`, if an intact one stands there.
     fn decode(self, bytes: &[u8], at: usize) -> Option<Found> {
         let header = bytes.get(at..at.checked_add(RECORD_HEADER)?)?;
