@@ -1,5 +1,8 @@
 //! The functions that all templates have: Go's own and those of sprig that most programs offer.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::Timestamp;
@@ -182,8 +185,8 @@ pub(crate) fn check_count((name, least, most): &Function, count: usize) -> Resul
     Err(Fault::Count(format!("wrong number of args for {name}: want {want} got {count}")))
 }
 
-/// Calls a function; the data among the arguments must have been made a map.
-pub(crate) fn call<'r>(name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Fault> {
+/// Calls one of the functions that all templates have; the data among the arguments must have been made a map.
+pub fn call<'r>(name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Fault> {
     if let Some(function) = FUNCTIONS.iter().find(|(n, ..)| *n == name) {
         check_count(function, args.len())?;
     }
@@ -191,8 +194,8 @@ pub(crate) fn call<'r>(name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Faul
     let called = |result: Result<Value<'r>, String>| result.map_err(Fault::Call);
     Ok(match name {
         "now" => Value::Time(Timestamp::now().nanos()),
-        "ToLower" | "lower" => Value::text(a.text(0)?.to_lowercase()),
-        "ToUpper" | "upper" => Value::text(a.text(0)?.to_uppercase()),
+        "ToLower" | "lower" => Value::text(text::lower(a.text(0)?)),
+        "ToUpper" | "upper" => Value::text(text::upper(a.text(0)?)),
         "title" => Value::text(text::title(a.text(0)?)),
         "Replace" => Value::text(match usize::try_from(a.int(3)?) {
             Ok(n) => a.text(0)?.replacen(a.text(1)?, a.text(2)?, n),
@@ -249,10 +252,7 @@ pub(crate) fn call<'r>(name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Faul
         "alignLeft" => Value::text(text::align_left(a.size(0)?, a.text(1)?)),
         "alignRight" => Value::text(text::align_right(a.size(0)?, a.text(1)?)),
         "b64enc" => Value::text(STANDARD.encode(a.text(0)?)),
-        "b64dec" => Value::text(match STANDARD.decode(a.text(0)?) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(e) => e.to_string(),
-        }),
+        "b64dec" => Value::text(text::from_base64(a.text(0)?)),
         "urlencode" => Value::text(text::query_escape(a.text(0)?)),
         "urldecode" => called(text::query_unescape(a.text(0)?).map(Value::text))?,
         "int" => Value::Int(args[0].to_int()),
@@ -319,8 +319,9 @@ pub(crate) fn call<'r>(name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Faul
         }
         "eq" => {
             let equal = |other: &Value<'r>| args[0].equals(other).map_err(Fault::Call);
-            let found = args[1..].iter().map(equal).collect::<Result<Vec<_>, _>>()?;
-            Value::Bool(found.contains(&true))
+            // Those behind the first equal one are not compared.
+            let found = args[1..].iter().map(equal).find(|equal| !matches!(equal, Ok(false)));
+            Value::Bool(found.transpose()?.is_some())
         }
         "ne" => Value::Bool(!args[0].equals(&args[1]).map_err(Fault::Call)?),
         "lt" => Value::Bool(args[0].order(&args[1]).map_err(Fault::Call)?.is_lt()),
@@ -347,9 +348,27 @@ pub(crate) fn call<'r>(name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Faul
     })
 }
 
-fn regex(pattern: &str) -> Result<Regex, Fault> {
-    Regex::new(pattern).map_err(|e| Fault::Call(e.to_string()))
+/// Compiles a regular expression, or finds it compiled: templates have the same ones for every line.
+pub fn regex(pattern: &str) -> Result<Regex, Fault> {
+    thread_local! {
+        static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        if let Some(regex) = compiled.get(pattern) {
+            return Ok(regex.clone());
+        }
+        let regex = Regex::new(pattern).map_err(|e| Fault::Call(e.to_string()))?;
+        // Patterns that are made of lines must not fill the memory.
+        if compiled.len() >= MAX_COMPILED {
+            compiled.clear();
+        }
+        compiled.insert(pattern.to_owned(), regex.clone());
+        Ok(regex)
+    })
 }
+
+/// Regular expressions that are kept by a thread.
+const MAX_COMPILED: usize = 64;
 
 /// How many matches there are, none overlapping another.
 fn matches(regex: &Regex, text: &str) -> i64 {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use gotmpl::parse::{Expr, ListNode, Node, Parser, PipeNode};
 
-pub use functions::{Args, Fault, Function, MANY, MAX_LENGTH};
+pub use functions::{Args, Fault, Function, MANY, MAX_LENGTH, call as standard, regex};
 pub use value::Value;
 
 /// What a template is rendered over: named values, and functions beside those that all templates have.

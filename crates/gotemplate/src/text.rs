@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use base64::{DecodeError, Engine as _, alphabet};
+
 /// Upper-cases the first letter of each word, as Go's `strings.Title`.
 pub(crate) fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -15,6 +18,21 @@ pub(crate) fn title(text: &str) -> String {
         inside = c == '_' || c.is_alphanumeric() || !c.is_ascii() && !c.is_whitespace();
     }
     out
+}
+
+/// In capital letters, each character alone: one that would become several stays.
+pub(crate) fn upper(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            let mut upper = c.to_uppercase();
+            upper.next().filter(|_| upper.next().is_none()).unwrap_or(c)
+        })
+        .collect()
+}
+
+/// In small letters, each character alone.
+pub(crate) fn lower(text: &str) -> String {
+    text.chars().map(|c| c.to_lowercase().next().unwrap_or(c)).collect()
 }
 
 /// The first `n` bytes, or the last `-n`.
@@ -58,6 +76,20 @@ pub(crate) fn align_right(n: usize, text: &str) -> String {
     let mut out: String = std::iter::repeat_n(' ', n.saturating_sub(count)).collect();
     out.extend(text.chars().skip(count.saturating_sub(n)));
     out
+}
+
+/// Undoes base 64; where that cannot be, Go's complaint. Line ends, and bits behind the last byte, do not matter.
+pub(crate) fn from_base64(text: &str) -> String {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
+    let text = text.replace(['\r', '\n'], "");
+    match LENIENT.decode(&text) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(DecodeError::InvalidByte(at, _)) => format!("illegal base64 data at input byte {at}"),
+        Err(_) => format!("illegal base64 data at input byte {}", text.len()),
+    }
 }
 
 /// Each line shifted to the right.
@@ -139,4 +171,21 @@ pub(crate) fn js_escape(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        assert_eq!((upper("straße").as_str(), lower("ΑΣ").as_str()), ("STRAßE", "ασ"));
+        assert_eq!((title("a-b c_d").as_str(), trunc(-2, "abc").as_str()), ("A-B C_d", "bc"));
+        assert_eq!(
+            (from_base64("YW\nI="), from_base64("YWJ="), from_base64("YW!=")),
+            ("ab".into(), "ab".into(), "illegal base64 data at input byte 2".into())
+        );
+        assert_eq!((substr(-1, 2, "abc").as_deref(), substr(1, -1, "abc").as_deref()), (Ok("ab"), Ok("bc")));
+        assert!(substr(-1, -2, "abc").is_err());
+    }
 }

@@ -106,6 +106,28 @@ impl<'r> Value<'r> {
     }
 }
 
+/// A whole number as Go's literals write it: `0x1f`, `0b1`, `0o17` and `017` too. A fraction is cut off.
+fn whole(text: &str) -> Option<i64> {
+    let text = match text.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|b| b.is_ascii_digit()) => whole,
+        Some(_) => return None,
+        None => text,
+    };
+    let digits = text.trim_start_matches(['+', '-']);
+    let sign = match text.len() - digits.len() {
+        0 => "",
+        1 => &text[..1],
+        _ => return None,
+    };
+    let small = digits.to_ascii_lowercase();
+    let bases = [("0x", 16), ("0b", 2), ("0o", 8), ("0", 8)];
+    let (digits, base) = bases
+        .iter()
+        .find_map(|(prefix, base)| Some((small.strip_prefix(prefix).filter(|rest| !rest.is_empty())?, *base)))
+        .unwrap_or((&small, 10));
+    i64::from_str_radix(&format!("{sign}{}", digits.replace('_', "")), base).ok()
+}
+
 /// A float as an integer, cut off; saturating.
 pub(crate) fn truncate(value: f64) -> i64 {
     value as i64
@@ -118,10 +140,7 @@ impl Value<'_> {
             Self::Int(value) => *value,
             Self::Float(value) => truncate(*value),
             Self::Bool(value) => i64::from(*value),
-            Self::Text(text) => {
-                let text = text.trim();
-                text.parse().or_else(|_| text.parse().map(truncate)).unwrap_or_default()
-            }
+            Self::Text(text) => whole(text).unwrap_or_default(),
             _ => 0,
         }
     }
@@ -132,8 +151,26 @@ impl Value<'_> {
             Self::Int(value) => *value as f64,
             Self::Float(value) => *value,
             Self::Bool(value) => f64::from(u8::from(*value)),
-            Self::Text(text) => text.trim().parse().unwrap_or_default(),
+            Self::Text(text) => text.parse().unwrap_or_default(),
             _ => 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers() {
+        let check = |text: &str, want| assert_eq!(Value::text(text).to_int(), want, "{text}");
+        for (text, want) in
+            [("12", 12), ("-0x1F", -31), ("017", 15), ("0b101", 5), ("1_000", 1000), ("2.9", 2)]
+        {
+            check(text, want);
+        }
+        for text in ["", "x", " 1", "1e3", "--1", "08", "0x", "1.x"] {
+            check(text, 0);
         }
     }
 }
