@@ -1,5 +1,6 @@
 //! Promtail's configuration file.
 
+mod access;
 mod global;
 #[cfg(test)]
 mod tests;
@@ -10,18 +11,22 @@ use serde::{Deserialize, Serialize};
 use service::ServerConfig;
 use service::config::{ByteSize, Duration, Logging, Problems, Secret, Unneeded, Value};
 
-pub use self::global::{
-    FileWatchConfig, GlobalConfig, LimitsConfig, OptionsConfig, TargetConfig, TracingConfig, WalConfig,
-    WalWatchConfig,
+pub(crate) use self::access::is_web;
+pub use self::access::{
+    AuthConfig, AuthorizationConfig, BasicAuthConfig, OAuth2Config, ProxyConfig, TlsConfig,
 };
-pub use crate::discovery::{FileSdConfig, KubernetesSdConfig};
+pub use self::global::{
+    FileWatchConfig, GlobalConfig, LimitsConfig, OptionsConfig, SpoolConfig, StartAt, TargetConfig,
+    TracingConfig, WalConfig, WalWatchConfig,
+};
+pub use crate::discovery::{DockerFilter, DockerSdConfig, FileSdConfig, HttpHeader, KubernetesSdConfig};
 use crate::metrics::StageMetrics;
 use crate::pipeline::Pipeline;
 use crate::relabel::{Relabel, RelabelConfig};
 pub use crate::tail::DecompressionConfig;
 use crate::tail::Encoding;
-use crate::targets::check;
 pub use crate::targets::{GelfConfig, JournalConfig, PushApiConfig, SyslogConfig};
+use crate::targets::{check, kinds};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -74,7 +79,7 @@ impl Default for Config {
 }
 
 /// One of `clients`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ClientConfig {
     /// Full push URL, `http://host:3100/loki/api/v1/push`.
@@ -101,10 +106,27 @@ pub struct ClientConfig {
     pub basic_auth: BasicAuthConfig,
     /// Token.
     pub bearer_token: Secret,
-    /// File that holds the token.
+    /// File that holds the token; read again for each request.
     pub bearer_token_file: String,
+    /// Credentials of another type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<AuthorizationConfig>,
+    /// A token that another server gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2Config>,
     /// TLS towards the server.
     pub tls_config: TlsConfig,
+    /// Proxy on the way.
+    pub proxy_url: Secret,
+    /// Whether `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` hold.
+    pub proxy_from_environment: bool,
+    /// Hosts that are reached without the proxy.
+    pub no_proxy: String,
+    /// Headers for the proxy.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub proxy_connect_header: BTreeMap<String, Vec<Secret>>,
+    /// Whether a push is sent on to where the server says (307, 308).
+    pub follow_redirects: bool,
 }
 
 impl Default for ClientConfig {
@@ -123,13 +145,20 @@ impl Default for ClientConfig {
             basic_auth: BasicAuthConfig::default(),
             bearer_token: Secret::default(),
             bearer_token_file: String::new(),
+            authorization: None,
+            oauth2: None,
             tls_config: TlsConfig::default(),
+            proxy_url: Secret::default(),
+            proxy_from_environment: false,
+            no_proxy: String::new(),
+            proxy_connect_header: BTreeMap::new(),
+            follow_redirects: true,
         }
     }
 }
 
 /// `backoff_config` of a client.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct BackoffConfig {
     /// First pause.
@@ -151,24 +180,60 @@ impl Default for BackoffConfig {
     }
 }
 
-/// `basic_auth`
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct BasicAuthConfig {
-    /// User.
-    pub username: String,
-    /// Password.
-    pub password: Secret,
-    /// File that holds the password.
-    pub password_file: String,
-}
+impl ClientConfig {
+    /// As whom it comes.
+    pub(crate) fn auth(&self) -> AuthConfig<'_> {
+        AuthConfig {
+            basic: &self.basic_auth,
+            token: &self.bearer_token,
+            token_file: &self.bearer_token_file,
+            authorization: self.authorization.as_ref(),
+            oauth2: self.oauth2.as_ref(),
+        }
+    }
 
-/// `tls_config` of a client.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct TlsConfig {
-    /// Authorities to trust, PEM.
-    pub ca_file: String,
+    /// The proxy on the way.
+    pub(crate) fn proxy(&self) -> ProxyConfig {
+        ProxyConfig {
+            url: self.proxy_url.clone(),
+            from_environment: self.proxy_from_environment,
+            exceptions: self.no_proxy.clone(),
+            headers: self.proxy_connect_header.clone(),
+        }
+    }
+
+    /// Checks what types cannot.
+    fn check(&self, path: &str, problems: &mut Problems) {
+        if !is_web(&self.url) {
+            // It may hold a password.
+            let shown = if self.url.contains('@') { "it" } else { &format!("'{}'", self.url) };
+            let text = format!("{shown} is not a URL: write http://host:3100/loki/api/v1/push");
+            problems.add(format!("{path}.url"), text);
+        }
+        if self.timeout.is_zero() {
+            problems.add(format!("{path}.timeout"), "must be more than 0: no request could be answered");
+        }
+        for (name, value) in &self.headers {
+            if http::HeaderName::try_from(name.as_str()).is_err() {
+                problems.add(format!("{path}.headers.{name}"), "is no name of a header");
+            }
+            if http::HeaderValue::try_from(value.reveal()).is_err() {
+                problems.add(format!("{path}.headers.{name}"), "has characters that no header may have");
+            }
+        }
+        for name in self.external_labels.keys().filter(|name| !model::is_label_name(name)) {
+            problems.add(format!("{path}.external_labels"), format!("'{name}' is not a label name"));
+        }
+        self.auth().check(path, problems);
+        self.tls_config.check(&format!("{path}.tls_config"), problems);
+        self.proxy().check(path, problems);
+        if !self.tls_config.server_name.is_empty()
+            && (!self.proxy_url.is_empty() || self.proxy_from_environment)
+        {
+            let text = "goes by no proxy: write that name into url, or leave the proxy out";
+            problems.add(format!("{path}.tls_config.server_name"), text);
+        }
+    }
 }
 
 /// `positions`
@@ -264,66 +329,18 @@ pub struct StaticConfig {
     pub labels: BTreeMap<String, String>,
 }
 
-/// One of `docker_sd_configs`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default)]
-pub struct DockerSdConfig {
-    /// `unix:///var/run/docker.sock`, `tcp://…` or `http://…`.
-    pub host: String,
-    /// How often containers are listed.
-    pub refresh_interval: Duration,
-    /// Passed on to the engine.
-    pub filters: Vec<DockerFilter>,
-}
-
-impl Default for DockerSdConfig {
-    fn default() -> Self {
-        Self {
-            host: "unix:///var/run/docker.sock".to_owned(),
-            refresh_interval: Duration::from_secs(60),
-            filters: Vec::new(),
-        }
-    }
-}
-
-/// One of `filters`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct DockerFilter {
-    /// Such as `label`.
-    pub name: String,
-    /// Any of them.
-    pub values: Vec<String>,
-}
-
 impl service::config::Config for Config {
     fn unneeded() -> Unneeded {
         let mut keys = vec![
-            "scrape_configs.*.docker_sd_configs.*.port".to_owned(),
-            "scrape_configs.*.docker_sd_configs.*.host_networking_host".to_owned(),
-            "scrape_configs.*.docker_sd_configs.*.match_first_network".to_owned(),
+            "scrape_configs.*.kubernetes_sd_configs.*.follow_redirects".to_owned(),
+            "scrape_configs.*.kubernetes_sd_configs.*.enable_http2".to_owned(),
             "scrape_configs.*.syslog.tls_config.server_name".to_owned(),
             "scrape_configs.*.syslog.tls_config.insecure_skip_verify".to_owned(),
             "scrape_configs.*.syslog.tls_config.min_version".to_owned(),
             "scrape_configs.*.syslog.rfc3164_default_to_current_year".to_owned(),
         ];
         for clients in ["clients.*", "client"] {
-            let more = [
-                "proxy_url",
-                "proxy_from_environment",
-                "no_proxy",
-                "proxy_connect_header",
-                "follow_redirects",
-                "enable_http2",
-                "stream_lag_labels",
-                "authorization",
-                "oauth2",
-                "tls_config.cert_file",
-                "tls_config.key_file",
-                "tls_config.server_name",
-                "tls_config.insecure_skip_verify",
-                "tls_config.min_version",
-            ];
+            let more = ["enable_http2", "stream_lag_labels"];
             keys.extend(more.map(|key| format!("{clients}.{key}")));
         }
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -408,6 +425,20 @@ scrape_configs:
         self.clients.iter().chain(single).map(settled).collect()
     }
 
+    /// What is wrong if lines have nowhere to go, but to a store in the same process.
+    pub(crate) fn lacks_client(&self) -> Option<String> {
+        let lacks = !self.is_unconfigured() && self.all_clients().is_empty();
+        lacks.then(|| "clients: name at least one, with the url of the store".to_owned())
+    }
+
+    /// What is wrong if a job has no target, which only standard input needs not.
+    pub(crate) fn idle_job(&self) -> Option<String> {
+        let jobs = self.scrape_configs.iter().enumerate().filter(|_| !self.target_config.stdin);
+        let mut idle = jobs.filter(|(_, job)| kinds(job).is_empty() && job.refused.is_null());
+        let (i, job) = idle.next()?;
+        Some(format!("scrape_configs[{i}]: job '{}' reads nothing: give it a target", job.job_name))
+    }
+
     /// Whether nothing to read was configured.
     pub fn is_unconfigured(&self) -> bool {
         self.scrape_configs.is_empty() && self.clients.is_empty() && self.client.is_none()
@@ -415,17 +446,24 @@ scrape_configs:
 
     fn check_clients(&self, problems: &mut Problems) {
         for (i, client) in self.clients.iter().enumerate() {
-            if client.url.parse::<reqwest::Url>().is_err() {
-                let text = format!("'{}' is not a URL: write http://host:3100/loki/api/v1/push", client.url);
-                problems.add(format!("clients[{i}].url"), text);
-            }
+            client.check(&format!("clients[{i}]"), problems);
         }
-        if let Some(client) = self.client.as_ref().filter(|client| {
-            let only_labels = client.url.is_empty() && !client.external_labels.is_empty();
-            !only_labels && client.url.parse::<reqwest::Url>().is_err()
-        }) {
-            let text = format!("'{}' is not a URL: write http://host:3100/loki/api/v1/push", client.url);
-            problems.add("client.url", text);
+        // Flags may set some of its keys beside `clients`; of those only labels count.
+        match &self.client {
+            Some(client) if client.url.is_empty() && !self.clients.is_empty() => {
+                let only_labels = ClientConfig {
+                    external_labels: client.external_labels.clone(),
+                    ..ClientConfig::default()
+                };
+                if *client != only_labels {
+                    problems
+                        .warn("client has no url, so nothing goes there: its keys say nothing about clients");
+                }
+            }
+            // Lines may go to a store in the same process.
+            Some(client) if client.url.is_empty() && !client.external_labels.is_empty() => {}
+            Some(client) => client.check("client", problems),
+            None => {}
         }
         let mut names = std::collections::BTreeSet::new();
         for (i, client) in self.all_clients().into_iter().enumerate() {

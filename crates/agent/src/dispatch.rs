@@ -21,12 +21,23 @@ pub(crate) struct Dispatcher {
     limits: Option<Arc<LineLimits>>,
     /// What came out of a pipeline; room that is used again.
     ready: Vec<Entry>,
+    /// What was queued, in order.
+    #[cfg(test)]
+    pub(crate) heard: Arc<parking_lot::Mutex<Vec<String>>>,
 }
 
 impl Dispatcher {
     /// Pipelines by index of their job.
     pub(crate) fn new(pipelines: Vec<Pipeline>, queues: Vec<Arc<Queue>>, metrics: AgentMetrics) -> Self {
-        Self { pipelines, queues, metrics, limits: None, ready: Vec::new() }
+        Self {
+            pipelines,
+            queues,
+            metrics,
+            limits: None,
+            ready: Vec::new(),
+            #[cfg(test)]
+            heard: Arc::default(),
+        }
     }
 
     /// The same, within bounds.
@@ -80,6 +91,8 @@ impl Dispatcher {
             if self.limits.as_ref().is_some_and(|limits| !limits.admit(&mut entry, now)) {
                 continue;
             }
+            #[cfg(test)]
+            self.heard.lock().push(entry.line.clone());
             entry.tickets.share(self.queues.len());
             self.queues.iter().for_each(|queue| queue.push(&entry));
         }

@@ -12,7 +12,8 @@ use wire::loki::PushRequest;
 use crate::client::LocalStore;
 use crate::entry::TENANT_LABEL;
 
-/// Prints what is pushed: time, labels and line, with tabs between them.
+/// Prints what is pushed: time, labels and line, with tabs between them. Structured metadata has no place there; `-inspect` shows
+/// it.
 pub(crate) struct Printer {
     out: Mutex<Box<dyn Write + Send>>,
     colored: bool,
@@ -46,12 +47,7 @@ impl Printer {
                 }
             };
             for entry in &stream.entries {
-                let mut labels = self.color(33, &labels);
-                if !entry.metadata.is_empty() {
-                    let pairs = entry.metadata.iter();
-                    let pairs = pairs.map(|(n, v)| format!("{}={}", n.as_str(), model::quote(v.as_str())));
-                    labels += &format!(" {{{}}}", pairs.collect::<Vec<_>>().join(", "));
-                }
+                let labels = self.color(33, &labels);
                 let time = self.color(34, &time(Timestamp(entry.timestamp_ns)));
                 writeln!(out, "{time}\t{labels}\t{}", entry.line.as_str())?;
             }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use model::gotime::{Layout, Zone};
 use model::{Labels, Timestamp};
 
@@ -15,7 +16,12 @@ pub struct Extracted {
     values: Vec<(Arc<str>, Slot)>,
     texts: String,
     seed: Labels,
+    /// Where names stand in `values`, once they are many.
+    index: HashMap<Arc<str>, usize>,
 }
+
+/// So many values are looked through sooner than looked up.
+const FEW: usize = 32;
 
 #[derive(Debug, Clone, Copy)]
 enum Slot {
@@ -75,8 +81,14 @@ impl Extracted {
     /// Forgets everything and begins with the labels of a stream.
     pub fn start(&mut self, labels: &Labels) {
         self.values.clear();
+        self.index.clear();
         self.texts.clear();
         self.seed = labels.clone();
+    }
+
+    /// Bytes of all texts that were set.
+    pub fn text_bytes(&self) -> usize {
+        self.texts.len()
     }
 
     /// Sets every label as a value.
@@ -89,33 +101,43 @@ impl Extracted {
     /// Sets a value.
     pub fn set(&mut self, name: &Arc<str>, value: Extract<'_>) {
         let slot = self.slot(value);
-        match self.values.iter_mut().find(|(n, _)| Arc::ptr_eq(n, name) || **n == **name) {
-            Some((_, old)) => *old = slot,
-            None => self.values.push((name.clone(), slot)),
-        }
+        self.put(name, slot, || name.clone());
     }
 
     /// Sets a value whose name is known only now.
     pub fn set_by_name(&mut self, name: &str, value: Extract<'_>) {
         let slot = self.slot(value);
-        match self.values.iter_mut().find(|(n, _)| **n == *name) {
-            Some((_, old)) => *old = slot,
-            None => self.values.push((name.into(), slot)),
-        }
+        self.put(name, slot, || name.into());
     }
 
     /// Removes a value.
     pub fn remove(&mut self, name: &Arc<str>) {
-        match self.values.iter_mut().find(|(n, _)| **n == **name) {
-            Some((_, slot)) => *slot = Slot::Removed,
-            None => self.values.push((name.clone(), Slot::Removed)),
+        self.put(name, Slot::Removed, || name.clone());
+    }
+
+    fn put(&mut self, name: &str, slot: Slot, owned: impl FnOnce() -> Arc<str>) {
+        if let Some(at) = self.place(name) {
+            self.values[at].1 = slot;
+            return;
         }
+        self.values.push((owned(), slot));
+        if self.values.len() > FEW {
+            let new = if self.index.is_empty() { 0 } else { self.values.len() - 1 };
+            self.index.extend(self.values.iter().enumerate().skip(new).map(|(at, (n, _))| (n.clone(), at)));
+        }
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        if self.values.len() > FEW {
+            return self.index.get(name).copied();
+        }
+        self.values.iter().position(|(n, _)| std::ptr::eq(&raw const **n, name) || **n == *name)
     }
 
     /// A value.
     pub fn get(&self, name: &str) -> Option<Extract<'_>> {
-        match self.values.iter().find(|(n, _)| **n == *name) {
-            Some((_, slot)) => self.view(*slot),
+        match self.place(name) {
+            Some(at) => self.view(self.values[at].1),
             None => self.seed.get(name).map(Extract::Text),
         }
     }
@@ -127,7 +149,7 @@ impl Extracted {
 
     /// All values by name, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Extract<'_>)> {
-        let seed = self.seed.iter().filter(|(name, _)| !self.values.iter().any(|(n, _)| **n == **name));
+        let seed = self.seed.iter().filter(|(name, _)| self.place(name).is_none());
         let set = self.values.iter().filter_map(|(name, slot)| Some((&**name, self.view(*slot)?)));
         set.chain(seed.map(|(name, value)| (name, Extract::Text(value))))
     }
@@ -177,6 +199,29 @@ mod tests {
         let mut all: Vec<_> = extracted.iter().map(|(name, _)| name).collect();
         all.sort_unstable();
         assert_eq!(all, ["app", "n"]);
+    }
+
+    #[test]
+    fn many_values_are_found_as_few_are() {
+        let mut extracted = Extracted::default();
+        for round in 0..2 {
+            extracted.start(&Labels::from_pairs([("v7", "seed"), ("job", "j")]));
+            for i in 0..200 {
+                extracted.set_by_name(&format!("v{i}"), Extract::Number(f64::from(i + round)));
+                extracted.set_by_name("v0", Extract::Number(f64::from(i)));
+            }
+            extracted.remove(&"v5".into());
+            let want = |i: i32| Some(Extract::Number(f64::from(i + round)));
+            assert_eq!(
+                (extracted.get("v7"), extracted.get("v199"), extracted.get("v5")),
+                (want(7), want(199), None)
+            );
+            assert_eq!(
+                (extracted.get("v0"), extracted.text("job").as_deref()),
+                (Some(Extract::Number(199.0)), Some("j"))
+            );
+            assert_eq!((extracted.iter().count(), extracted.get("v200")), (200, None));
+        }
     }
 
     #[test]

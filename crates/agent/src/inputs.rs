@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use service::config::ByteSize;
 
 use crate::board::{Board, Found, Target};
-use crate::config::{Config, ScrapeConfig};
+use crate::config::{Config, ScrapeConfig, StartAt};
 use crate::discovery::{
     Announce, DockerDiscovery, DockerJob, FileDiscovery, FileJob, FileTarget, KubernetesDiscovery, NotRead,
     group,
@@ -16,6 +16,7 @@ use crate::discovery::{
 use crate::outlets::{Outlets, Reader, World};
 use crate::pipeline::begins_with_docker;
 use crate::positions::Positions;
+use crate::spool::{SpoolReader, Spools};
 use crate::tail::{Encoding, Poller, PollerOptions, Reading};
 use crate::targets::{Inlets, Way, listeners};
 use crate::tasks::Tasks;
@@ -51,19 +52,25 @@ impl Inputs {
         world: &World,
         outlets: &Outlets,
         positions: &Arc<Positions>,
+        spools: &Spools,
         board: &Board,
         kept: &mut Listeners,
     ) -> Result<Self> {
         let mut inputs = Self::default();
+        let clients = config.all_clients();
         for (i, reader) in outlets.readers.iter().enumerate() {
             let positions = Arc::new(positions.for_client(&reader.client));
             // What all readers find is shown once.
             let aside = Board::default();
             inputs.reader(config, reader, &positions, if i == 0 { board } else { &aside })?;
+            let aliases = clients.get(i).map(|client| vec![client.url.clone(), client.name.clone()]);
+            inputs.spooled(config, reader, spools, &aliases.unwrap_or_default());
         }
         for (job, (scrape, way)) in config.scrape_configs.iter().zip(&outlets.ways).enumerate() {
             let place = || format!("scrape_configs[{job}]");
-            inputs.listeners(scrape, way, world, board, kept).with_context(place)?;
+            inputs
+                .listeners(scrape, &spooled(way, scrape, spools), world, board, kept)
+                .with_context(place)?;
         }
         Ok(inputs)
     }
@@ -127,8 +134,11 @@ impl Inputs {
         }
         drop(commands);
         if let Some(way) = reader.ways.first() {
+            let (watching, files) = (&config.global.file_watch_config, &config.target_config);
             let options = PollerOptions {
-                poll: config.global.file_watch_config.min_poll_frequency.get(),
+                poll: (watching.min_poll_frequency.get(), watching.max_poll_frequency.get()),
+                from_end: files.start_at == StartAt::End,
+                ignore_older: Some(files.ignore_older.get()).filter(|most| !most.is_zero()),
                 sync_period: config.target_config.sync_period.get(),
                 max_line: config.limits_config.max_line_size.max(MAX_LINE).as_usize(),
                 jobs: config.scrape_configs.iter().map(reading).collect(),
@@ -142,6 +152,18 @@ impl Inputs {
             });
         }
         Ok(())
+    }
+
+    /// What reads the spools of all jobs for one client.
+    fn spooled(&mut self, config: &Config, reader: &Reader, spools: &Spools, aliases: &[String]) {
+        for (scrape, way) in config.scrape_configs.iter().zip(&reader.ways) {
+            let Some(spool) = spools.of(&scrape.job_name) else { continue };
+            let inlet = Inlets::new(way.clone(), reader.world.target_metrics.clone()).open();
+            let (client, aliases) = (reader.client.clone(), aliases.to_vec());
+            self.tasks.task(format!("agent/{}/spool for {client}", scrape.job_name), move |stop| {
+                SpoolReader::run(spool, client, aliases, inlet, stop)
+            });
+        }
     }
 
     fn journal(
@@ -182,7 +204,8 @@ impl Inputs {
                     Listener { kind, inlets, tasks, address }
                 }
             };
-            let result = Ok(Target::Inlet(listener.address.clone()));
+            let spool = way.spool.as_ref().map(|spool| format!(", spooled in {}", spool.dir().display()));
+            let result = Ok(Target::Inlet(listener.address.clone() + &spool.unwrap_or_default()));
             let found = Found { discovered: bind.labels(), result };
             board.notes(way.job, listener.kind, "").all([found]);
             self.listeners.insert(key, listener);
@@ -226,14 +249,19 @@ impl Inputs {
 }
 
 /// Leads listeners that stay to where a new configuration wants them.
-pub(crate) fn lead(kept: &Listeners, config: &Config, outlets: &Outlets) {
+pub(crate) fn lead(kept: &Listeners, config: &Config, outlets: &Outlets, spools: &Spools) {
     for (scrape, way) in config.scrape_configs.iter().zip(&outlets.ways) {
         for (key, _) in listeners(scrape) {
             if let Some(listener) = kept.get(&key) {
-                listener.inlets.lead(way.clone());
+                listener.inlets.lead(spooled(way, scrape, spools));
             }
         }
     }
+}
+
+/// The way of a job whose lines lie in its spool, if it has one.
+fn spooled(way: &Way, scrape: &ScrapeConfig, spools: &Spools) -> Way {
+    Way { spool: spools.of(&scrape.job_name), ..way.clone() }
 }
 
 /// How the files of a job are read.

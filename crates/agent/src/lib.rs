@@ -31,6 +31,7 @@ pub mod positions;
 pub mod progress;
 mod run;
 pub mod source;
+mod spool;
 mod stdin;
 pub mod tail;
 mod targets;
@@ -42,7 +43,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 pub use model::relabel;
-use service::{Cli, Phase, Process, Program, Server};
+use service::config::Loaded;
+use service::{BuildInfo, Cli, Phase, Process, Program, Server};
 
 pub use args::Args;
 use client::LocalStore;
@@ -52,6 +54,9 @@ use outlets::World;
 use run::Agent;
 pub use run::Reread;
 use targets::TargetMetrics;
+
+/// The version of Promtail whose configuration and metrics these are.
+const PROMTAIL: &str = "3.5.9";
 
 /// The whole of the agent's `main`.
 pub fn main(program: &'static Program) -> ExitCode {
@@ -63,6 +68,14 @@ pub fn main(program: &'static Program) -> ExitCode {
             Err(problem) => {
                 eprintln!("{}: {problem}", program.name);
                 return ExitCode::from(2);
+            }
+        }
+        // What is wrong only where lines are read, and where there is no other store in the process.
+        if let (true, Ok(Loaded { mut config, .. })) = (args.cli.check, service::read::<Config>(&args.cli)) {
+            args.apply(&mut config);
+            if let Some(problem) = config.idle_job().or(config.lacks_client()) {
+                eprintln!("{}: {problem}", program.name);
+                return ExitCode::FAILURE;
             }
         }
     }
@@ -126,6 +139,7 @@ pub fn build_with(
     let reread = reread.map(settled);
     let (agent, live, reloads) = Agent::build(config, world, reread)?;
     process.metrics().collect(live_metrics::LiveMetrics(live.clone()));
+    process.metrics().prefixed("promtail").build_info(&BuildInfo::new(process.program(), PROMTAIL));
     process.task("agent", Phase::Drain, move |stop| agent.run(stop));
     if can_reload {
         let asked = reloads.clone();
@@ -164,5 +178,8 @@ fn with_defaults(mut config: Config, has_store: bool) -> Result<Config, String> 
             config.clients = defaults.clients;
         }
     }
-    Ok(config)
+    match config.idle_job() {
+        Some(problem) => Err(problem),
+        None => Ok(config),
+    }
 }

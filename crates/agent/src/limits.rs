@@ -1,7 +1,9 @@
 //! `limits_config`: what ends or waits between the stages and the clients' queues.
 //!
-//! One object for all readers of a configuration, for its bounds are the agent's as a whole.
+//! The bounds are those of what goes to one client, whoever read it: its own reader and the targets that receive for all clients
+//! share them. So with two clients, for which files are read twice, the rate is that of the lines all the same.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -12,20 +14,22 @@ use crate::config::{ClientConfig, LimitsConfig};
 use crate::entry::Entry;
 use crate::metrics::{AgentMetrics, LossLabels, ReasonLabels};
 
-/// Bounds of lines, shared by all dispatchers.
+/// Bounds of lines on their way to some clients.
 pub(crate) struct LineLimits {
     config: LimitsConfig,
-    /// Host of each client, for the counters, with its tenant and whether it gives every line a label.
-    clients: Vec<Client>,
+    clients: Vec<Arc<ClientLimits>>,
     metrics: AgentMetrics,
-    rate: Option<Mutex<Bucket>>,
-    streams: Mutex<HashMap<Labels, Instant>>,
 }
 
-struct Client {
+/// What has gone to one client, and what is told of what has not.
+pub(crate) struct ClientLimits {
+    /// Host and port, for the counters.
     host: String,
     tenant: String,
+    /// Whether it gives every line a label.
     has_labels: bool,
+    rate: Option<Mutex<Bucket>>,
+    streams: Mutex<HashMap<Labels, Instant>>,
 }
 
 /// A token bucket. It may owe tokens, which says how long to wait.
@@ -37,26 +41,32 @@ struct Bucket {
 /// A stream without a line for so long does not count against `max_streams`.
 const STREAM_IDLE: Duration = Duration::from_secs(300);
 
-impl LineLimits {
-    /// The bounds of a configuration, in front of clients with their hosts.
-    pub(crate) fn new<'a>(
-        config: &LimitsConfig,
-        clients: impl IntoIterator<Item = (&'a ClientConfig, String)>,
-        metrics: AgentMetrics,
-    ) -> Self {
-        let client = |(config, host): (&ClientConfig, String)| Client {
-            host,
-            tenant: config.tenant_id.clone(),
-            has_labels: !config.external_labels.is_empty(),
-        };
+impl ClientLimits {
+    /// Of a client with its host, to which nothing has gone yet.
+    pub(crate) fn new(config: &LimitsConfig, client: &ClientConfig, host: String) -> Arc<Self> {
         let full = || Mutex::new(Bucket { tokens: f64::from(config.readline_burst), at: Instant::now() });
-        Self {
-            config: config.clone(),
-            clients: clients.into_iter().map(client).collect(),
-            metrics,
+        Arc::new(Self {
+            host,
+            tenant: client.tenant_id.clone(),
+            has_labels: !client.external_labels.is_empty(),
             rate: config.readline_rate_enabled.then(full),
             streams: Mutex::default(),
-        }
+        })
+    }
+}
+
+impl Bucket {
+    fn refill(&mut self, config: &LimitsConfig, now: Instant) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + passed * config.readline_rate).min(f64::from(config.readline_burst));
+        self.at = self.at.max(now);
+    }
+}
+
+impl LineLimits {
+    /// The bounds of a configuration, in front of clients.
+    pub(crate) fn new(config: &LimitsConfig, clients: Vec<Arc<ClientLimits>>, metrics: AgentMetrics) -> Self {
+        Self { config: config.clone(), clients, metrics }
     }
 
     /// Whether an entry may go on; it may be cut. One that may not is counted, and what was read of it is done.
@@ -71,29 +81,36 @@ impl LineLimits {
 
     /// Until when reading should wait, where lines beyond the rate are not dropped.
     pub(crate) fn pause(&self, now: Instant) -> Option<Instant> {
-        let mut bucket = self.rate.as_ref().filter(|_| !self.config.readline_rate_drop)?.lock();
-        self.refill(&mut bucket, now);
-        let owed = -bucket.tokens;
+        let buckets = self.buckets().filter(|_| !self.config.readline_rate_drop);
+        let owed = buckets.map(|bucket| {
+            let mut bucket = bucket.lock();
+            bucket.refill(&self.config, now);
+            -bucket.tokens
+        });
+        let owed = owed.fold(0.0, f64::max);
         (owed > 0.0).then(|| now + Duration::from_secs_f64((owed / self.config.readline_rate).min(60.0)))
     }
 
-    fn refill(&self, bucket: &mut Bucket, now: Instant) {
-        let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
-        let full = f64::from(self.config.readline_burst);
-        bucket.tokens = (bucket.tokens + passed * self.config.readline_rate).min(full);
-        bucket.at = bucket.at.max(now);
+    fn buckets(&self) -> impl Iterator<Item = &Mutex<Bucket>> {
+        self.clients.iter().filter_map(|client| client.rate.as_ref())
     }
 
     fn in_rate(&self, now: Instant) -> bool {
-        let Some(bucket) = &self.rate else { return true };
-        let mut bucket = bucket.lock();
-        self.refill(&mut bucket, now);
-        if self.config.readline_rate_drop && bucket.tokens < 1.0 {
+        let lacks = |bucket: &Mutex<Bucket>| {
+            let mut bucket = bucket.lock();
+            bucket.refill(&self.config, now);
+            bucket.tokens < 1.0
+        };
+        if self.config.readline_rate_drop && self.buckets().any(lacks) {
             let reason = ReasonLabels { reason: "global_rate_limiter_drop".to_owned() };
             self.metrics.stages.dropped.get_or_create(&reason).inc();
             return false;
         }
-        bucket.tokens -= 1.0;
+        self.buckets().for_each(|bucket| {
+            let mut bucket = bucket.lock();
+            bucket.refill(&self.config, now);
+            bucket.tokens -= 1.0;
+        });
         true
     }
 
@@ -130,19 +147,24 @@ impl LineLimits {
         if max == 0 {
             return true;
         }
-        let mut streams = self.streams.lock();
-        if let Some(last) = streams.get_mut(&entry.labels) {
-            *last = now;
-            return true;
+        // All of them or none: a line goes to every client.
+        let mut all: Vec<_> = self.clients.iter().map(|client| client.streams.lock()).collect();
+        for streams in &mut all {
+            if streams.len() >= max && !streams.contains_key(&entry.labels) {
+                streams.retain(|_, last| now.saturating_duration_since(*last) < STREAM_IDLE);
+            }
         }
-        if streams.len() >= max {
-            streams.retain(|_, last| now.saturating_duration_since(*last) < STREAM_IDLE);
-        }
-        if streams.len() >= max {
+        if all.iter().any(|streams| streams.len() >= max && !streams.contains_key(&entry.labels)) {
+            drop(all);
             self.dropped(entry, "stream_limited");
             return false;
         }
-        streams.insert(entry.labels.clone(), now);
+        for streams in &mut all {
+            match streams.get_mut(&entry.labels) {
+                Some(last) => *last = now,
+                None => drop(streams.insert(entry.labels.clone(), now)),
+            }
+        }
         true
     }
 
@@ -170,8 +192,8 @@ mod tests {
     /// Admits each of `labels, line` at once; what goes on, and what was counted as dropped.
     fn check(config: LimitsConfig, lines: &[(&str, &str)], want: &[&str], reasons: &[(&str, u64)]) {
         let metrics = AgentMetrics::default();
-        let client = ClientConfig::default();
-        let limits = LineLimits::new(&config, [(&client, "h:1".to_owned())], metrics.clone());
+        let client = ClientLimits::new(&config, &ClientConfig::default(), "h:1".to_owned());
+        let limits = LineLimits::new(&config, vec![client], metrics.clone());
         let now = Instant::now();
         let admitted = lines.iter().filter_map(|(app, line)| {
             let labels =
@@ -232,13 +254,21 @@ mod tests {
             readline_rate_drop: false,
             ..LimitsConfig::default()
         };
-        let limits = LineLimits::new(&config, [], AgentMetrics::default());
+        let client = || ClientLimits::new(&config, &ClientConfig::default(), String::new());
+        let (first, second) = (client(), client());
+        let limits = LineLimits::new(&config, vec![first.clone()], AgentMetrics::default());
         let now = Instant::now();
         assert_eq!(limits.pause(now), None);
         let entry = || Entry::new(Timestamp(1), String::new(), Labels::from_pairs([("a", "b")]));
         assert!((0..3).all(|_| limits.admit(&mut entry(), now)));
         let until = limits.pause(now).unwrap();
         assert!((190..=210).contains(&(until - now).as_millis()), "{:?}", until - now);
-        assert_eq!(limits.pause(until + Duration::from_millis(1)), None);
+        // What receives for all clients waits for the one that has had too much, and the other way round.
+        let both = LineLimits::new(&config, vec![first, second.clone()], AgentMetrics::default());
+        assert_eq!(both.pause(now), limits.pause(now));
+        let other = LineLimits::new(&config, vec![second], AgentMetrics::default());
+        assert_eq!(other.pause(now), None);
+        assert!((0..2).all(|_| both.admit(&mut entry(), now)) && other.pause(now).is_some());
+        assert_eq!(limits.pause(until + Duration::from_millis(201)), None);
     }
 }

@@ -158,7 +158,7 @@ pub struct AgentMetrics {
     pub files_active: Gauge,
     /// Bytes of files that were truncated, or deleted and closed, before they were delivered.
     pub lost_bytes: Counter,
-    /// Files that came and went between two looks, and were found.
+    /// Generations of files that came and went between two looks and were found, or of which nobody knows how they ended.
     pub missed_generations: Counter,
     /// What pipeline stages count.
     pub stages: StageMetrics,
@@ -269,7 +269,7 @@ impl AgentMetrics {
             ("file_lost_bytes", "Bytes of files that vanished before they were delivered", &all.lost_bytes),
             (
                 "file_missed_generations",
-                "Files that came and went between two looks, and were found",
+                "Generations of files that came and went unseen and were found, or whose end is lost",
                 &all.missed_generations,
             ),
             (

@@ -12,7 +12,7 @@ use crate::config::{ClientConfig, Config, ScrapeConfig};
 use crate::dispatch::Dispatcher;
 use crate::dry_run::Printer;
 use crate::inspect::Inspector;
-use crate::limits::LineLimits;
+use crate::limits::{ClientLimits, LineLimits};
 use crate::metrics::{AgentMetrics, StageMetrics};
 use crate::pipeline::{Pipeline, Watch};
 use crate::relabel::Relabel;
@@ -44,12 +44,18 @@ pub(crate) struct ClientView {
     /// Under which positions are kept of what is read for it.
     pub(crate) reader: String,
     status: Arc<ClientStatus>,
+    queue: Arc<Queue>,
 }
 
 impl ClientView {
     /// How it fares.
     pub(crate) fn state(&self) -> ClientState {
         self.status.now()
+    }
+
+    /// How long the oldest line has waited that the store does not have.
+    pub(crate) fn oldest(&self) -> Duration {
+        self.queue.oldest()
     }
 }
 
@@ -78,23 +84,26 @@ pub(crate) struct Outlets {
 impl Outlets {
     /// Prepares everything; starts nothing, and touches no file but those that hold keys.
     pub(crate) fn build(config: &Arc<Config>, world: &World) -> Result<Self> {
-        check_stages(config, &world.metrics.stages)?;
+        check_stages(config)?;
         let (mut queues, mut clients, mut senders) = (Vec::new(), Vec::new(), Tasks::default());
         let mut bounded = Vec::new();
         for (client, destination) in destinations(config, world)? {
             let (host, status) = (destination.host(), Arc::new(ClientStatus::default()));
             let options = QueueOptions::of(&client, host.clone());
             let queue = Arc::new(Queue::new(options, world.metrics.clone()));
-            bounded.push((client.clone(), host.clone()));
+            bounded
+                .push((client.url.clone(), ClientLimits::new(&config.limits_config, &client, host.clone())));
             clients.push(ClientView {
                 name: client.name.clone(),
                 host,
                 reader: String::new(),
                 status: status.clone(),
+                queue: queue.clone(),
             });
             let name = format!("agent/client-{}", client.name);
             let sender = Sender::new(queue.clone(), destination, client, world.metrics.clone());
-            let sender = sender.with_status(status);
+            let patience = config.server.graceful_shutdown_timeout.get() / 2;
+            let sender = sender.with_status(status).with_patience(patience);
             senders.task(name, move |stop| async move {
                 sender.run(stop).await;
                 Ok(())
@@ -107,12 +116,13 @@ impl Outlets {
                 _ => (world.metrics.apart(), TargetMetrics::default()),
             };
             let world = World { metrics, target_metrics, ..world.clone() };
-            let ways = ways(config, &world, std::slice::from_ref(client), std::slice::from_ref(queue))?;
-            let same_url = bounded.iter().filter(|(other, _)| other.url == client.0.url).count();
+            let (url, limits) = client;
+            let ways = ways(config, &world, std::slice::from_ref(limits), std::slice::from_ref(queue))?;
+            let same_url = bounded.iter().filter(|(other, _)| other == url).count();
             let client = match (bounded.len(), same_url) {
                 (1, _) => String::new(),
-                (_, 1) => client.0.url.clone(),
-                _ => client.0.name.clone(),
+                (_, 1) => url.clone(),
+                _ => clients[i].name.clone(),
             };
             Ok(Reader { client, ways, world })
         });
@@ -120,7 +130,8 @@ impl Outlets {
         for (view, reader) in clients.iter_mut().zip(&readers) {
             view.reader.clone_from(&reader.client);
         }
-        let ways = ways(config, world, &bounded, &queues)?;
+        let limits: Vec<_> = bounded.into_iter().map(|(_, limits)| limits).collect();
+        let ways = ways(config, world, &limits, &queues)?;
         Ok(Self { ways, readers, clients, queues, senders })
     }
 
@@ -166,11 +177,11 @@ impl Outlets {
 fn ways(
     config: &Arc<Config>,
     world: &World,
-    clients: &[(ClientConfig, String)],
+    clients: &[Arc<ClientLimits>],
     queues: &[Arc<Queue>],
 ) -> Result<Vec<Way>> {
-    let clients = clients.iter().map(|(client, host)| (client, host.clone()));
-    let limits = Arc::new(LineLimits::new(&config.limits_config, clients, world.metrics.clone()));
+    let limits = LineLimits::new(&config.limits_config, clients.to_vec(), world.metrics.clone());
+    let limits = Arc::new(limits);
     let dispatcher: MakeDispatcher = {
         let (config, queues, metrics) = (config.clone(), queues.to_vec(), world.metrics.clone());
         let inspector = world.inspect.then(|| Arc::new(Inspector) as Arc<dyn Watch>);
@@ -182,7 +193,7 @@ fn ways(
     let way = |(job, scrape): (usize, &ScrapeConfig)| {
         let rules = scrape.relabel_configs.iter().map(Relabel::compile).collect::<Result<Vec<_>, _>>();
         let rules = rules.map_err(|e| anyhow!(e)).with_context(|| format!("scrape_configs[{job}]"))?;
-        Ok(Way { job, rules: rules.into(), dispatcher: dispatcher.clone() })
+        Ok(Way { job, rules: rules.into(), dispatcher: dispatcher.clone(), spool: None })
     };
     config.scrape_configs.iter().enumerate().map(way).collect()
 }
@@ -228,10 +239,10 @@ fn pipelines(config: &Config, metrics: &StageMetrics, watch: Option<&Arc<dyn Wat
 }
 
 /// Refuses faulty stages: lines that should have been dropped or changed must not pass as they are.
-fn check_stages(config: &Config, metrics: &StageMetrics) -> Result<()> {
-    let mut problems = Problems::default();
-    for scrape in &config.scrape_configs {
-        Pipeline::compile(&scrape.pipeline_stages, metrics, &mut problems);
-    }
+fn check_stages(config: &Config) -> Result<()> {
+    // Not the metrics of the process: those may still be what the configuration in force says of them.
+    let (metrics, mut problems) = (StageMetrics::default(), Problems::default());
+    let compile = |scrape: &ScrapeConfig| Pipeline::compile(&scrape.pipeline_stages, &metrics, &mut problems);
+    let _together: Vec<Pipeline> = config.scrape_configs.iter().map(compile).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
 }

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::inputs::{self, Inputs, Listeners};
 use crate::outlets::{ClientView, Outlets, World};
 use crate::positions::Positions;
+use crate::spool::Spools;
 use crate::tasks::Tasks;
 
 /// Reads the configuration again; the error names every problem.
@@ -81,6 +82,8 @@ pub(crate) struct Agent {
     reread: Option<Reread>,
     outlets: Outlets,
     inputs: Inputs,
+    /// What listeners took in; stays through reloads.
+    spools: Spools,
     /// Saves positions now and then.
     saver: Tasks,
     live: InForce,
@@ -100,24 +103,33 @@ impl Agent {
         // Nothing is sent, so nothing may be remembered.
         let positions = if world.dry_run { Arc::new((*positions).clone().unsaved()) } else { positions };
         let board = Board::default();
-        let inputs = Inputs::build(&config, &world, &outlets, &positions, &board, &mut Listeners::default())?;
+        let mut spools = match world.dry_run {
+            true => Spools::none(),
+            false => Spools::new(&config, world.target_metrics.clone()),
+        };
+        spools.prepare(&config).context("target_config.spool")?;
+        let kept = &mut Listeners::default();
+        let inputs = Inputs::build(&config, &world, &outlets, &positions, &spools, &board, kept)?;
         let saver = saver(&config, &world, &positions);
         let clients = outlets.clients.clone();
         let live = InForce(Arc::new(RwLock::new(Live { config: config.clone(), board, positions, clients })));
         let (sender, reloads) = mpsc::channel(4);
-        let agent = Self { world, config, reread, outlets, inputs, saver, live: live.clone(), reloads };
+        let agent =
+            Self { world, config, reread, outlets, inputs, spools, saver, live: live.clone(), reloads };
         Ok((agent, live, Reloads(sender)))
     }
 
     /// Runs until `stop`: then readers end, clients send what they can, and positions are saved.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<()> {
         self.start();
+        self.settle_spools().await;
         loop {
             let answer = tokio::select! {
                 () = stop.cancelled() => break,
                 error = self.inputs.failed() => return Err(error),
                 error = self.outlets.failed() => return Err(error),
                 error = self.saver.failed() => return Err(error),
+                error = self.spools.failed() => return Err(error),
                 Some(answer) = self.reloads.recv() => answer,
             };
             let result = self.reload().await?;
@@ -127,13 +139,22 @@ impl Agent {
             }
         }
         let (_, ended) = self.inputs.end(None).await;
-        ended.and(self.outlets.end().await).and(self.saver.end().await)
+        let ended = ended.and(self.outlets.end().await);
+        self.spools.end().await;
+        ended.and(self.saver.end().await)
     }
 
     fn start(&mut self) {
         self.outlets.start();
+        self.spools.start();
         self.inputs.start();
         self.saver.start();
+    }
+
+    /// The configuration is in force: what spools have of others can go.
+    async fn settle_spools(&mut self) {
+        let clients: Vec<String> = self.outlets.readers.iter().map(|reader| reader.client.clone()).collect();
+        self.spools.settle(&self.config, &clients).await;
     }
 
     /// Reads the configuration again and puts it in force; the inner error says why the old one stays. The outer one says that
@@ -186,11 +207,13 @@ impl Agent {
     /// Replaces everything but listeners that stay.
     async fn switch(&mut self, config: Arc<Config>) -> Result<()> {
         let outlets = Outlets::build(&config, &self.world)?;
+        self.spools.prepare(&config).context("target_config.spool")?;
+        self.spools.start();
         let (mut kept, ended) = self.inputs.end(Some(&config)).await;
         if let Err(error) = ended {
             tracing::warn!(error = format!("{error:#}"), "while readers ended");
         }
-        inputs::lead(&kept, &config, &outlets);
+        inputs::lead(&kept, &config, &outlets, &self.spools);
         let mut old = std::mem::replace(&mut self.outlets, outlets);
         self.outlets.start();
         if let Err(error) = old.end().await {
@@ -208,7 +231,8 @@ impl Agent {
             tracing::error!(error = format!("{error:#}"), "positions cannot be written");
         }
         let board = Board::default();
-        let built = Inputs::build(&config, &self.world, &self.outlets, &positions, &board, &mut kept);
+        let built =
+            Inputs::build(&config, &self.world, &self.outlets, &positions, &self.spools, &board, &mut kept);
         self.inputs = match built {
             Ok(built) => built,
             Err(error) => {
@@ -221,6 +245,7 @@ impl Agent {
         *self.live.0.write() = Live { config, board, positions, clients: self.outlets.clients.clone() };
         self.inputs.start();
         self.saver.start();
+        self.settle_spools().await;
         Ok(())
     }
 }
@@ -228,7 +253,7 @@ impl Agent {
 /// Positions as they were saved, for the jobs of a configuration.
 pub(crate) fn positions(config: &Config) -> Result<Arc<Positions>> {
     let positions = Positions::load(&config.positions).context("positions.filename")?;
-    Ok(Arc::new(positions.of_jobs(job_names(config))))
+    Ok(Arc::new(positions.identified_by(config.target_config.identity).of_jobs(job_names(config))))
 }
 
 fn job_names(config: &Config) -> impl Iterator<Item = String> {

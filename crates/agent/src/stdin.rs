@@ -1,6 +1,6 @@
 //! `-stdin`: lines of standard input through the stages of the first job, to the clients; the process ends with the input.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,10 +62,13 @@ async fn take(inlet: &mut Inlet, labels: &Labels, line: String) {
     inlet.enter(Entry::new(Timestamp::now(), line, labels.clone()), None);
 }
 
+/// A longer line comes in pieces.
+const MAX_LINE: u64 = 16 << 20;
+
 /// Hands on line after line until there are no more or `next` wants none.
 fn each_line(mut input: impl BufRead, mut next: impl FnMut(String) -> bool) {
     let mut line = Vec::new();
-    while input.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+    while input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\r', '\n']);
         // As Promtail does, lines without a text are left out.

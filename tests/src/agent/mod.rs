@@ -9,6 +9,8 @@ mod files;
 mod kills;
 mod many;
 mod pen;
+mod reloads;
+mod spool;
 mod ways;
 
 use std::collections::BTreeMap;
@@ -52,6 +54,10 @@ struct Setup {
     data: Option<PathBuf>,
     /// URLs of clients after the store.
     more_clients: Vec<String>,
+    /// Whether what listeners take in is kept on disk.
+    spools: bool,
+    /// Whether it may be told to read its configuration again.
+    reloads: bool,
 }
 
 impl Rig {
@@ -119,10 +125,19 @@ fn agent(folder: &Path, port: u16, push: &str, setup: &Setup) -> Result<Service>
     };
     let urls = std::iter::once(push).chain(setup.more_clients.iter().map(String::as_str));
     let positions = setup.positions.clone().unwrap_or_else(|| folder.join("positions/positions.yaml"));
+    let mut target_config = json!({"sync_period": "100ms"});
+    if setup.spools {
+        target_config["spool"] = json!({"dir": folder.join("spool"), "max_bytes": "256MB"});
+    }
     let config = json!({
-        "server": {"http_listen_address": "127.0.0.1", "http_listen_port": port, "grpc_listen_port": 0},
+        "server": {
+            "http_listen_address": "127.0.0.1",
+            "http_listen_port": port,
+            "grpc_listen_port": 0,
+            "enable_runtime_reload": setup.reloads,
+        },
         "positions": {"filename": positions, "sync_period": "100ms"},
-        "target_config": {"sync_period": "100ms"},
+        "target_config": target_config,
         "clients": urls.map(client).collect::<Value>(),
         "scrape_configs": setup.jobs,
     });

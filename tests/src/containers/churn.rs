@@ -127,8 +127,7 @@ const TALKS: [Talk; 5] = [
     },
 ];
 
-/// Ends, and is removed on the spot. It lives longer than the agent waits from one list of containers to the next, and begins when
-/// all is up: of a container that is gone nobody else has the lines.
+/// Ends, and is removed on the spot.
 const REMOVED: Talk = Talk {
     name: "removed",
     at_once: 5,
@@ -137,6 +136,21 @@ const REMOVED: Talk = Talk {
     options: &["--rm"],
     needs_files: false,
     end: "exit 0",
+};
+
+/// Print all they have to say at once, and are gone.
+const BRIEF: [Talk; 6] = {
+    const fn brief(name: &'static str, at_once: u64, pause: &'static str) -> Talk {
+        Talk { name, at_once, pause, goes: 1, options: &["--rm"], needs_files: false, end: "exit 0" }
+    }
+    [
+        brief("brief-1", 1, "0"),
+        brief("brief-2", 50, "0"),
+        brief("brief-3", 2000, "0"),
+        brief("brief-4", 1, "0.2"),
+        brief("brief-5", 50, "0.5"),
+        brief("brief-6", 2000, "0.1"),
+    ]
 };
 
 /// Begin before the agent is killed, or while it is not there, and have ended when it is back.
@@ -196,15 +210,20 @@ fn churn(scene: &Scene) -> Result<()> {
     docker(["start", &scene.name("agent")])?;
     docker(["start", &scene.name("loki")])?;
     docker(["stop", "-t", "1", &scene.name("restarted")])?;
+    scene.talk("rewoken", &[], "echo line 0 of a container that tells that all are back")?;
 
-    scene.talk(REMOVED.name, REMOVED.options, &REMOVED.script())?;
+    // Of a container that is gone nobody else has the lines: these begin when the agent is up.
+    scene.stored("rewoken", 1)?;
+    for talk in [&REMOVED].into_iter().chain(&BRIEF) {
+        scene.talk(talk.name, talk.options, &talk.script())?;
+    }
 
     // What it has printed itself is what must be stored.
     let printed = docker(["logs", &scene.name("restarted")])?;
     let printed: Vec<u64> = printed.lines().filter_map(number).collect();
     ensure!(printed.len() > 100, "only {} lines were printed", printed.len());
     scene.check("restarted", &printed)?;
-    for talk in scene.talks().chain([&AROUND, &MISSED, &REMOVED]) {
+    for talk in scene.talks().chain([&AROUND, &MISSED, &REMOVED]).chain(&BRIEF) {
         let lines = scene.check(talk.name, &(0..talk.lines()).collect::<Vec<_>>())?;
         for line in lines {
             let label = |name: &str| line.labels.get(name).map(String::as_str);
@@ -329,14 +348,8 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        let names = TALKS.iter().map(|talk| talk.name).chain([
-            AROUND.name,
-            MISSED.name,
-            REMOVED.name,
-            "restarted",
-            "agent",
-            "loki",
-        ]);
+        let others = [AROUND.name, MISSED.name, REMOVED.name, "restarted", "rewoken", "agent", "loki"];
+        let names = TALKS.iter().chain(&BRIEF).map(|talk| talk.name).chain(others);
         for name in names {
             // Not there if it has removed itself, or the test failed early.
             let _ = docker(["rm", "--force", "--volumes", &self.name(name)]);

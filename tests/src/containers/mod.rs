@@ -3,6 +3,7 @@
 
 mod churn;
 mod engine;
+mod pipelines;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! Batches: entries of one tenant, by stream, until they are large or old enough.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -23,6 +24,8 @@ pub struct Batch {
     tickets: Vec<(Arc<Ticket>, u32)>,
     bytes: usize,
     entries: u64,
+    /// When its first entry came, or is to come.
+    since: Instant,
     /// Empty buffers for streams to come.
     spare: Vec<Vec<u8>>,
 }
@@ -50,6 +53,7 @@ impl Batch {
             tickets: Vec::new(),
             bytes: 0,
             entries: 0,
+            since: Instant::now(),
             spare,
         }
     }
@@ -122,7 +126,8 @@ impl Batch {
             bytes: stream.bytes,
         });
         let (streams, sources) = (streams.collect(), self.sources);
-        Sealed { tenant: self.tenant, streams, sources, tickets: self.tickets, weight: self.bytes }
+        let weight = self.bytes + ENTRY_BYTES * self.entries as usize;
+        Sealed { tenant: self.tenant, streams, sources, tickets: self.tickets, weight, since: self.since }
     }
 
     /// Whose it is.
@@ -133,6 +138,11 @@ impl Batch {
     /// Bytes of lines and metadata.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// When its first entry came.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// Lines.
@@ -159,6 +169,7 @@ pub struct Sealed {
     sources: Vec<(Arc<Progress>, u128)>,
     tickets: Vec<(Arc<Ticket>, u32)>,
     weight: usize,
+    since: Instant,
 }
 
 /// One of its streams.
@@ -191,6 +202,11 @@ impl Sealed {
     /// What it counts against the queue.
     pub fn weight(&self) -> usize {
         self.weight
+    }
+
+    /// When its first entry came.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// Writes a `PushRequest` of some of the streams, not compressed, in place of what `out` holds.
@@ -230,6 +246,9 @@ impl Sealed {
         &self.tickets
     }
 }
+
+/// What an entry takes in the queue besides: of empty lines, too, there is only so much room for so many.
+pub(super) const ENTRY_BYTES: usize = 16;
 
 /// What an entry counts against `batchsize`.
 pub(super) fn weight(entry: &Entry) -> usize {

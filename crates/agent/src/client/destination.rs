@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use service::Failure;
 use wire::loki::{PushRequest, decode_push_protobuf};
 
+use super::Credentials;
+use super::http::{builder, host_of, redirects, secret};
 use crate::config::ClientConfig;
 
 /// The log store of the same process.
@@ -28,16 +30,16 @@ pub enum Destination {
 pub struct Remote {
     client: reqwest::Client,
     url: reqwest::Url,
+    /// Host and port, for metrics.
+    host: String,
+    credentials: Credentials,
 }
 
 impl Destination {
     /// Host and port for metrics.
     pub fn host(&self) -> String {
         match self {
-            Self::Remote(remote) => {
-                let host = remote.url.host_str().unwrap_or_default();
-                remote.url.port_or_known_default().map_or(host.to_owned(), |port| format!("{host}:{port}"))
-            }
+            Self::Remote(remote) => remote.host.clone(),
             Self::Local(_) => "embedded".to_owned(),
         }
     }
@@ -123,31 +125,57 @@ pub struct Answer {
 }
 
 impl Remote {
-    /// Prepares a client; connects when it is first used.
+    /// Prepares a client, which reads certificates; connects when it is first used.
     pub fn new(config: &ClientConfig) -> anyhow::Result<Self> {
         let mut headers = HeaderMap::new();
         for (name, value) in &config.headers {
             headers.insert(HeaderName::try_from(name.as_str())?, secret(value.reveal())?);
         }
-        if let Some(value) = authorization(config)? {
-            headers.insert(header::AUTHORIZATION, secret(&value)?);
+        let mut url: reqwest::Url = config.url.parse()?;
+        let host = host_of(&url);
+        // HTTP/1.1 as Promtail does: with a batch at a time there is nothing to share a connection with.
+        let client = builder(&config.tls_config, &config.proxy(), &mut url)?.http1_only();
+        let mut client = client.default_headers(headers).timeout(config.timeout.get());
+        if config.follow_redirects {
+            client = client.redirect(redirects());
         }
-        let mut client = reqwest::Client::builder()
-            .timeout(config.timeout.get())
-            .user_agent(concat!("timberline-agent/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers);
-        if !config.tls_config.ca_file.is_empty() {
-            let pem = std::fs::read(&config.tls_config.ca_file)?;
-            client = client.add_root_certificate(reqwest::Certificate::from_pem(&pem)?);
-        }
-        Ok(Self { client: client.build()?, url: config.url.parse()? })
+        let credentials = Credentials::new(config.auth(), config.timeout.get())?;
+        Ok(Self { client: client.build()?, url, host, credentials })
     }
 
     async fn push(&self, tenant: &str, body: Bytes) -> Answer {
+        let unanswered = |error: anyhow::Error| Answer {
+            status: None,
+            result: Err(Failure::unavailable(format!("{error:#}"), None)),
+        };
+        // Those of the URL are made a header by the HTTP client itself.
+        if !self.url.username().is_empty() {
+            return self.once(tenant, body, None).await;
+        }
+        let header = match self.credentials.header().await {
+            Ok(header) => header,
+            Err(error) => return unanswered(error),
+        };
+        let answer = self.once(tenant, body.clone(), header.clone()).await;
+        match header {
+            Some(old) if answer.status == Some(401) && self.credentials.refused(&old) => {
+                match self.credentials.header().await {
+                    Ok(new) => self.once(tenant, body, new).await,
+                    Err(error) => unanswered(error),
+                }
+            }
+            _ => answer,
+        }
+    }
+
+    async fn once(&self, tenant: &str, body: Bytes, authorization: Option<HeaderValue>) -> Answer {
         let mut post =
             self.client.post(self.url.clone()).header(header::CONTENT_TYPE, "application/x-protobuf");
         if !tenant.is_empty() {
             post = post.header("X-Scope-OrgID", tenant);
+        }
+        if let Some(value) = authorization {
+            post = post.header(header::AUTHORIZATION, value);
         }
         let response = match post.body(body).send().await {
             Ok(response) => response,
@@ -157,16 +185,19 @@ impl Remote {
             }
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let result = match status.is_success() {
-            true => Ok(()),
-            false => Err(refusal(status, &headers, &first_line(response).await)),
-        };
+        let text = first_line(response).await;
+        let result = if status.is_success() { Ok(()) } else { Err(refusal(status, &headers, &text)) };
         Answer { status: Some(status.as_u16()), result }
     }
 }
 
-/// What a status means for a batch: 429 and 5xx pass, everything else does not.
+/// What a status means for a batch: 429 and 5xx pass, everything else does not. A redirect that was not followed is no word about the
+/// lines: they wait, too.
 fn refusal(status: StatusCode, headers: &HeaderMap, text: &str) -> Failure {
+    if status.is_redirection() {
+        let text = format!("{status}: a push is not sent on from there: set url to where it should go");
+        return Failure::unavailable(text, None);
+    }
     if status.is_server_error() {
         let after = Failure::from_http(status, headers, "").retry_after();
         return Failure::unavailable(format!("{status}: {text}"), after);
@@ -178,43 +209,17 @@ fn refusal(status: StatusCode, headers: &HeaderMap, text: &str) -> Failure {
     }
 }
 
-/// The first line of an answer, of which no more than a little is read.
+/// The first line of an answer, of which no more than a little is read: enough for the connection to be used again after most.
 async fn first_line(mut response: reqwest::Response) -> String {
     const MAX: usize = 1024;
     let mut text = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         text.extend_from_slice(&chunk[..chunk.len().min(MAX - text.len())]);
-        if text.len() >= MAX || text.contains(&b'\n') {
+        if text.len() >= MAX {
             break;
         }
     }
     String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
-}
-
-fn secret(value: &str) -> anyhow::Result<HeaderValue> {
-    let mut value = HeaderValue::try_from(value)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// The `Authorization` header that the configuration asks for.
-fn authorization(config: &ClientConfig) -> anyhow::Result<Option<String>> {
-    use base64::Engine as _;
-    let from_file = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned());
-    let auth = &config.basic_auth;
-    if !auth.username.is_empty() {
-        let password = match auth.password_file.as_str() {
-            "" => auth.password.reveal().to_owned(),
-            path => from_file(path)?,
-        };
-        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{}:{password}", auth.username));
-        return Ok(Some(format!("Basic {pair}")));
-    }
-    let token = match config.bearer_token_file.as_str() {
-        "" => config.bearer_token.reveal().to_owned(),
-        path => from_file(path)?,
-    };
-    Ok((!token.is_empty()).then(|| format!("Bearer {token}")))
 }
 
 #[cfg(test)]
@@ -228,15 +233,15 @@ mod tests {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
             let failure = refusal(StatusCode::from_u16(status).unwrap(), &headers, "why");
             assert_eq!(failure.is_retryable(), retries, "{status}");
-            assert!(failure.message().contains("why"), "{failure}");
+            assert_eq!(failure.message().contains("why"), status >= 400, "{failure}");
             if matches!(status, 429 | 503) {
                 assert_eq!(failure.retry_after(), Some(std::time::Duration::from_secs(7)));
             }
         };
-        for status in [429, 500, 502, 503, 504, 599] {
+        for status in [300, 302, 429, 500, 502, 503, 504, 599] {
             check(status, true);
         }
-        for status in [300, 400, 401, 403, 404, 408, 413, 422] {
+        for status in [400, 401, 403, 404, 408, 413, 422] {
             check(status, false);
         }
     }

@@ -14,14 +14,17 @@
 //! counted and dropped: of a refused batch each stream is tried once by itself, so that a bad one does not take others along.
 
 mod batch;
+mod credentials;
 mod destination;
 mod encode;
+pub(crate) mod http;
 mod queue;
 mod sender;
 #[cfg(test)]
 mod tests;
 
 pub use batch::{Batch, Sealed, SealedStream};
+pub(crate) use credentials::{Credentials, Text};
 pub use destination::{Answer, Destination, LocalStore, Prepared, Remote};
 pub use queue::{Queue, QueueOptions};
 pub use sender::Sender;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::batch::{Batch, Sealed, weight};
+use super::batch::{Batch, ENTRY_BYTES, Sealed, weight};
 use crate::config::ClientConfig;
 use crate::entry::Entry;
 use crate::metrics::{AgentMetrics, LossLabels};
@@ -66,10 +66,21 @@ struct State {
     /// One of each tenant (one more for what was received, rather than read), with the time when it is due.
     open: Vec<(Instant, Batch)>,
     sealed: VecDeque<Sealed>,
+    /// Of batches that are being sent, when they were begun.
+    sent: Vec<Instant>,
     /// Of all batches that are not released.
     bytes: usize,
     /// Buffers of batches that were.
     spare: Vec<Vec<u8>>,
+}
+
+impl State {
+    /// A batch is not being sent any more.
+    fn ended(&mut self, batch: &Sealed) {
+        if let Some(place) = self.sent.iter().position(|since| *since == batch.since()) {
+            self.sent.swap_remove(place);
+        }
+    }
 }
 
 /// What there is to send.
@@ -119,7 +130,7 @@ impl Queue {
             state.open.push((Instant::now() + *batch_wait, Batch::new(tenant.clone(), spare)));
             state.open.len() - 1
         });
-        state.bytes += bytes;
+        state.bytes += bytes + ENTRY_BYTES;
         let is_known_again = state.open[place].1.add(entry, external, &self.key);
         drop(state);
         if !is_known_again && entry.tickets.origin().is_some() {
@@ -148,12 +159,15 @@ impl Queue {
         if let Some(place) = state.sealed.iter().position(|batch| !is_busy(batch.tenant()))
             && let Some(batch) = state.sealed.remove(place)
         {
+            state.sent.push(batch.since());
             return Next::Batch(batch);
         }
         let idle = state.open.iter().enumerate().filter(|(_, (_, batch))| !is_busy(batch.tenant()));
         match idle.map(|(place, (due, _))| (*due, place)).min() {
             Some((due, place)) if flush || due <= Instant::now() => {
-                Next::Batch(state.open.swap_remove(place).1.seal())
+                let batch = state.open.swap_remove(place).1.seal();
+                state.sent.push(batch.since());
+                Next::Batch(batch)
             }
             Some((due, _)) => Next::Wait(Some(due)),
             None => Next::Wait(None),
@@ -164,6 +178,7 @@ impl Queue {
     pub(super) fn release(&self, batch: Sealed) {
         let mut state = self.state.lock();
         state.bytes -= batch.weight();
+        state.ended(&batch);
         if state.bytes < self.options.max_bytes {
             self.freed.notify_waiters();
         }
@@ -179,7 +194,9 @@ impl Queue {
 
     /// A batch was not sent, and its client ends.
     pub(super) fn put_back(&self, batch: Sealed) {
-        self.state.lock().sealed.push_front(batch);
+        let mut state = self.state.lock();
+        state.ended(&batch);
+        state.sealed.push_front(batch);
     }
 
     /// Takes what can be had nowhere else: batches of lines that were received. What was read is read again.
@@ -205,6 +222,15 @@ impl Queue {
         let now = Instant::now();
         self.state.lock().open.iter_mut().for_each(|(due, _)| *due = now);
         self.filled.notify_one();
+    }
+
+    /// How long the oldest entry has waited that the store does not have.
+    pub(crate) fn oldest(&self) -> Duration {
+        let state = self.state.lock();
+        let open = state.open.iter().map(|(_, batch)| batch.since());
+        let sealed = state.sealed.iter().map(Sealed::since);
+        let first = open.chain(sealed).chain(state.sent.iter().copied()).min();
+        first.map(|first| first.elapsed()).unwrap_or_default()
     }
 
     /// Whether nothing waits or is being sent.
@@ -319,20 +345,21 @@ mod tests {
             weights.push(weight);
             queue.release(batch);
         }
-        assert_eq!(weights, [10, 1, 27], "what is not due waits");
+        let room = |bytes: usize, entries: usize| bytes + entries * ENTRY_BYTES;
+        assert_eq!(weights, [room(10, 2), room(1, 1), room(27, 1)], "what is not due waits");
         queue.urge();
         let (_, weight, batch) = next(&queue, "none", false).unwrap();
         queue.release(batch);
-        assert_eq!((weight, queue.is_empty()), (1, true));
+        assert_eq!((weight, queue.is_empty(), queue.oldest()), (room(1, 1), true, Duration::ZERO));
     }
 
     #[test]
     fn tenants_do_not_wait_for_each_other_and_room_comes_back() {
-        let queue = queue(10, 12);
+        let queue = queue(10, 12 + 2 * ENTRY_BYTES);
         for (tenant, line) in [("a", "1234567890"), ("b", "12"), ("a", "x")] {
             queue.push(&entry(tenant, line));
         }
-        assert!(!queue.has_room());
+        assert!(!queue.has_room() && queue.oldest() > Duration::ZERO);
         let (first, _, full) = next(&queue, "none", false).unwrap();
         assert_eq!(first, "a");
         assert_eq!(next(&queue, "a", true).unwrap().0, "b");

@@ -24,8 +24,12 @@ pub struct Sender {
     metrics: AgentMetrics,
     host: String,
     status: Arc<ClientStatus>,
+    patience: Duration,
     room: Mutex<Room>,
 }
+
+/// Longest pause that a store's `Retry-After` makes, unless `max_period` is longer.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// What came of a request.
 enum Outcome {
@@ -49,7 +53,13 @@ impl Sender {
     ) -> Self {
         let host = destination.host();
         let (status, room) = Default::default();
-        Self { queue, destination, config, metrics, host, status, room }
+        let patience = Duration::MAX;
+        Self { queue, destination, config, metrics, host, status, patience, room }
+    }
+
+    /// The same, and an answer is waited for no longer than that when the agent stops.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The same, and `status` shows how it fares.
@@ -135,9 +145,14 @@ impl Sender {
         let backoff = &self.config.backoff_config;
         let mut pause = backoff.min_period.get();
         for tries in 1_u32.. {
-            let Err(failure) = self.try_once(batch.tenant(), &request).await else {
-                return Outcome::Delivered;
+            let answer = tokio::select! {
+                answer = self.try_once(batch.tenant(), &request) => answer,
+                () = self.stopped_long(stop) => {
+                    tracing::warn!(client = self.config.name, "stopping before the store has answered");
+                    return Outcome::GivenUp;
+                }
             };
+            let Err(failure) = answer else { return Outcome::Delivered };
             let is_limit = failure.status() == http::StatusCode::TOO_MANY_REQUESTS;
             if !failure.is_retryable() {
                 return Outcome::Refused(failure);
@@ -152,8 +167,13 @@ impl Sender {
                 tracing::warn!(client = self.config.name, error = %failure, "stopping before the store took everything");
                 return Outcome::GivenUp;
             }
-            let wait =
-                failure.retry_after().unwrap_or_default().max(pause.mul_f64(1.0 + rand::random::<f64>()));
+            // A store that asks for a day does not mean it.
+            let most = backoff.max_period.get().max(MAX_RETRY_AFTER);
+            let wait = failure
+                .retry_after()
+                .unwrap_or_default()
+                .min(most)
+                .max(pause.mul_f64(1.0 + rand::random::<f64>()));
             tracing::warn!(client = self.config.name, error = %failure, ?wait, "the store did not take a batch: trying again");
             let labels = TenantLabels { host: self.host.clone(), tenant: batch.tenant().to_owned() };
             self.metrics.batch_retries.get_or_create(&labels).inc();
@@ -171,6 +191,12 @@ impl Sender {
         let mut room = self.room.lock();
         batch.request(streams, &mut room.plain);
         self.destination.prepare(&mut room)
+    }
+
+    /// Resolves when the agent stops, and its patience is at its end.
+    async fn stopped_long(&self, stop: &CancellationToken) {
+        stop.cancelled().await;
+        tokio::time::sleep(self.patience).await;
     }
 
     async fn try_once(&self, tenant: &str, request: &Prepared) -> Result<(), Failure> {

@@ -157,3 +157,30 @@ async fn what_was_received_is_left_for_an_heir() {
     assert_eq!(heir.pop().unwrap().line, "received");
     assert_eq!(scene.progress.acknowledged(), 0);
 }
+
+/// Never answers.
+struct Silent;
+
+impl LocalStore for Silent {
+    fn push(&self, _: &str, _: PushRequest) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_an_answer_no_longer_than_it_may() {
+    let scene = Scene::new([]);
+    let ticket = scene.progress.open(10);
+    let mut entry = Entry::new(Timestamp(1), "line".into(), Labels::from_pairs([("app", "a")]));
+    entry.tickets = Tickets::open(&ticket);
+    scene.queue.push(&entry);
+    scene.queue.urge();
+    let destination = Destination::Local(Arc::new(Silent));
+    let sender = Sender::new(scene.queue.clone(), destination, scene.config.clone(), scene.metrics.clone());
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let ended = sender.with_patience(Duration::from_millis(5)).run(stop);
+    tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+    // What was on its way is the queue's again, and not done.
+    assert!(!scene.queue.is_empty() && scene.progress.acknowledged() == 0);
+}

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use service::config::{ByteSize, Duration, Problems};
 
 use super::Config;
+use crate::positions::IdentifiedBy;
 
 /// `target_config`
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -14,11 +15,71 @@ pub struct TargetConfig {
     pub sync_period: Duration,
     /// Reads standard input rather than the targets, through the stages of the first job, and ends; as `-stdin` does.
     pub stdin: bool,
+    /// Keeps on disk what listeners take in until every client has delivered it. Not one of Promtail's keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool: Option<SpoolConfig>,
+    /// Where files begin that are there when the agent first reads for their job. Not one of Promtail's keys.
+    pub start_at: StartAt,
+    /// Files that were not written to for so long are read once they are written to again; 0 is no limit. Not one of Promtail's keys.
+    pub ignore_older: Duration,
+    /// What a file is known by. Not one of Promtail's keys.
+    pub identity: IdentifiedBy,
 }
 
 impl Default for TargetConfig {
     fn default() -> Self {
-        Self { sync_period: Duration::from_secs(10), stdin: false }
+        Self {
+            sync_period: Duration::from_secs(10),
+            stdin: false,
+            spool: None,
+            start_at: StartAt::default(),
+            ignore_older: Duration::default(),
+            identity: IdentifiedBy::default(),
+        }
+    }
+}
+
+/// `target_config.start_at`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartAt {
+    /// At their beginnings.
+    #[default]
+    Beginning,
+    /// At their ends.
+    End,
+}
+
+/// `target_config.spool`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct SpoolConfig {
+    /// The folder; each job that listens has one of its own in it.
+    pub dir: String,
+    /// Bytes on disk of all jobs together.
+    pub max_bytes: ByteSize,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self { dir: "./data/agent/spool".to_owned(), max_bytes: ByteSize::mib(1024) }
+    }
+}
+
+impl SpoolConfig {
+    /// Twice what listeners may have in memory, which is written at once.
+    const MIN_BYTES: ByteSize = ByteSize::mib(8);
+}
+
+impl Config {
+    /// How what listeners take in is kept on disk, if it is: `target_config.spool`, or Promtail's `wal`, which wants the same.
+    pub fn spool(&self) -> Option<SpoolConfig> {
+        let wal = self.wal.as_ref().filter(|wal| wal.enabled);
+        let of_wal = |wal: &WalConfig| match wal.dir.as_str() {
+            "" => SpoolConfig::default(),
+            dir => SpoolConfig { dir: dir.to_owned(), ..SpoolConfig::default() },
+        };
+        self.target_config.spool.clone().or_else(|| wal.map(of_wal))
     }
 }
 
@@ -99,18 +160,18 @@ pub struct TracingConfig {
     pub enabled: bool,
 }
 
-/// `wal`. Without effect: the files that are read are the queue.
+/// `wal`: Promtail's name for a [`SpoolConfig`].
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct WalConfig {
-    /// Whether Promtail would write one.
+    /// Whether there is a spool.
     pub enabled: bool,
-    /// Where.
+    /// Its folder.
     pub dir: String,
-    /// How long it is kept.
+    /// Without effect: lines are kept until they are delivered.
     #[serde(rename = "cleanSegmentsOlderThan")]
     pub clean_segments_older_than: Duration,
-    /// How it is read.
+    /// Without effect: nothing is polled.
     #[serde(rename = "watchConfig")]
     pub watch_config: WalWatchConfig,
 }
@@ -155,15 +216,37 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     if config.options.as_ref().is_some_and(|options| !options.stream_lag_labels.is_empty()) {
         problems.warn("options.stream_lag_labels is deprecated, and has no effect: remove it");
     }
-    if config.wal.as_ref().is_some_and(|wal| wal.enabled) {
-        problems.warn(
-            "wal is not needed and has no effect: files are read again from the last acknowledged line, so they are the queue",
-        );
-    }
+    check_spool(config, problems);
     if config.tracing.as_ref().is_some_and(|tracing| tracing.enabled) {
         problems.warn(
             "tracing has no effect: the agent exports its own traces where OTEL_EXPORTER_OTLP_ENDPOINT is set",
         );
+    }
+}
+
+fn check_spool(config: &Config, problems: &mut Problems) {
+    if let Some(spool) = &config.target_config.spool {
+        if spool.dir.is_empty() {
+            problems.add("target_config.spool.dir", "must not be empty: write ./data/agent/spool, say");
+        }
+        if spool.max_bytes < SpoolConfig::MIN_BYTES {
+            let text = format!("{} is less than {}", spool.max_bytes, SpoolConfig::MIN_BYTES);
+            problems.add("target_config.spool.max_bytes", text);
+        }
+    }
+    let Some(wal) = config.wal.as_ref().filter(|wal| wal.enabled) else { return };
+    match &config.target_config.spool {
+        Some(spool) if !wal.dir.is_empty() && wal.dir != spool.dir => {
+            let text = format!(
+                "'{}' is another folder than '{}' of target_config.spool.dir, which is the same: leave one of them out",
+                wal.dir, spool.dir
+            );
+            problems.add("wal.dir", text);
+        }
+        _ => problems.warn(
+            "wal is taken as target_config.spool: it keeps what listeners take in (files are their own queue); \
+             cleanSegmentsOlderThan and watchConfig have no effect",
+        ),
     }
 }
 
@@ -190,7 +273,27 @@ pub(super) fn flag_path(flag: &str) -> String {
         "server.grpc-max-recv-msg-size-bytes" => "server.grpc_server_max_recv_msg_size",
         "server.grpc-max-send-msg-size-bytes" => "server.grpc_server_max_send_msg_size",
         "server.grpc-max-concurrent-streams" => "server.grpc_server_max_concurrent_streams",
+        "server.http-read-header-timeout" => "server.http_server_read_header_timeout",
         "server.path-prefix" => "server.http_path_prefix",
+        "server.http-conn-limit" => "server.http_listen_conn_limit",
+        "server.grpc-conn-limit" => "server.grpc_listen_conn_limit",
+        "server.http-tls-cert-path" => "server.http_tls_config.cert_file",
+        "server.http-tls-key-path" => "server.http_tls_config.key_file",
+        "server.http-tls-ca-path" => "server.http_tls_config.client_ca_file",
+        "server.http-tls-client-auth" => "server.http_tls_config.client_auth_type",
+        "server.grpc-tls-cert-path" => "server.grpc_tls_config.cert_file",
+        "server.grpc-tls-key-path" => "server.grpc_tls_config.key_file",
+        "server.grpc-tls-ca-path" => "server.grpc_tls_config.client_ca_file",
+        "server.grpc-tls-client-auth" => "server.grpc_tls_config.client_auth_type",
+        "server.grpc.keepalive.max-connection-age" => "server.grpc_server_max_connection_age",
+        "server.grpc.keepalive.max-connection-age-grace" => "server.grpc_server_max_connection_age_grace",
+        "server.grpc.keepalive.max-connection-idle" => "server.grpc_server_max_connection_idle",
+        "server.grpc.keepalive.min-time-between-pings" => "server.grpc_server_min_time_between_pings",
+        "server.grpc.keepalive.ping-without-stream-allowed" => {
+            "server.grpc_server_ping_without_stream_allowed"
+        }
+        "server.grpc.keepalive.time" => "server.grpc_server_keepalive_time",
+        "server.grpc.keepalive.timeout" => "server.grpc_server_keepalive_timeout",
         "wal.cleaned-segments-older-than" => "wal.cleanSegmentsOlderThan",
         "file-watch-config.min-poll-frequency" => "global.file_watch_config.min_poll_frequency",
         "file-watch-config.max-poll-frequency" => "global.file_watch_config.max_poll_frequency",

@@ -4,16 +4,19 @@
 //! them are new. So a line goes to the store under the same range whenever it is read, and one that was stored already is left out there.
 //!
 //! An engine that follows a container may stop at its end before it has sent the last lines (Docker before version 23 does). So
-//! whatever a container that has ended printed is asked for once more, without following.
+//! what follows the last line that was read is asked for once more, without following, and at once: a container with `--rm` is about
+//! to be removed. While the store is away and nobody reads on, that is asked for as soon as the container has ended, for an engine that
+//! has begun to answer has the files open.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use bollard::Docker;
+use reqwest::Response;
+use service::CancellationToken;
 use tokio::time::Instant;
 
-use super::engine::Host;
+use super::engine::{Engine, Refused};
 use super::frames::{Frames, Part};
 use super::numbering::{Message, Numbered, Numbering};
 use crate::dispatch::Dispatcher;
@@ -30,14 +33,10 @@ const MAX_MESSAGE: usize = 1 << 20;
 
 /// What follows one container.
 pub(super) struct ApiReader {
-    /// The engine, for details.
-    pub(super) docker: Docker,
-    /// The engine, for output.
-    pub(super) host: Host,
+    /// The engine.
+    pub(super) engine: Engine,
     /// The container's id.
     pub(super) container: String,
-    /// Whether its output is that of a terminal.
-    pub(super) has_terminal: bool,
     /// Index of the job.
     pub(super) job: usize,
     /// Labels of its lines.
@@ -48,51 +47,128 @@ pub(super) struct ApiReader {
     pub(super) positions: Arc<Positions>,
     /// The job's pipeline.
     pub(super) dispatcher: Dispatcher,
+    /// Tells that the container has ended.
+    pub(super) end: CancellationToken,
+}
+
+/// What came of reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The container has ended, and was read to its end.
+    Complete,
+    /// It runs.
+    GoesOn,
+    /// The engine, or the way to it, broke off.
+    Broken,
+    /// The engine does not keep its output.
+    Unreadable,
 }
 
 impl ApiReader {
     /// Follows the container's output until it ends, or the engine goes away; returns the container's id.
-    pub(super) async fn run(mut self) -> String {
+    pub(super) async fn run(mut self) -> (String, Outcome) {
         let (positions, progress) = (self.positions.clone(), self.progress.clone());
+        // Asked first: it may be gone in a moment.
+        let first = self.engine.logs(&self.container, self.numbering().since(), true).await;
         // Before the first line is sent. If it cannot be done lines have no ranges.
         let _ = tokio::task::spawn_blocking(move || positions.bind(&progress)).await;
-        tracing::info!(container = self.container, "reading container over the engine's API");
-        let (mut lines, ended) = self.read(true).await;
-        if let Err(error) = ended {
-            tracing::debug!(container = self.container, error = format!("{error:#}"), "output ended");
+        let outcome = match first {
+            Ok(output) => {
+                tracing::info!(container = self.container, "reading container over the engine's API");
+                self.drain(output).await
+            }
+            Err(error) => self.refusal(&error).await,
+        };
+        self.dispatcher.finish();
+        (self.container, outcome)
+    }
+
+    /// What follows the last line that was read.
+    fn numbering(&self) -> Numbering {
+        let low = self.progress.source().map_or(0, |source| source.low());
+        Numbering::new(self.progress.read(), low)
+    }
+
+    /// What it means that the engine does not give the output.
+    async fn refusal(&mut self, error: &anyhow::Error) -> Outcome {
+        let (container, text) = (self.container.clone(), format!("{error:#}"));
+        if Refused::of(error).is_some_and(Refused::is_unsupported) {
+            tracing::warn!(container, error = text, "container cannot be read over the engine's API");
+            return Outcome::Unreadable;
         }
-        match self.docker.inspect_container(&self.container, None).await {
-            Ok(details) if details.state.as_ref().and_then(|state| state.running) == Some(false) => {
-                let (mut rest, ended) = self.read(false).await;
-                match ended {
-                    Ok(()) => self.finish(&mut rest).await,
-                    Err(error) => tracing::info!(
-                        container = self.container,
-                        error = format!("{error:#}"),
-                        "what a container printed last cannot be asked for again"
-                    ),
+        let outcome = self.state().await;
+        if outcome == Outcome::Complete {
+            tracing::info!(container, error = text, "what a container printed last cannot be asked for");
+        } else {
+            tracing::debug!(container, error = text, "output broke off");
+        }
+        // It would say so again at once.
+        if outcome == Outcome::GoesOn { Outcome::Broken } else { outcome }
+    }
+
+    /// Whether there may be more output, once the engine has ended it.
+    async fn state(&mut self) -> Outcome {
+        match self.engine.inspect(&self.container).await {
+            Ok(details) if details.state.running => Outcome::GoesOn,
+            Ok(_) => Outcome::Complete,
+            Err(error) if Refused::of(&error).is_some_and(Refused::is_gone) => Outcome::Complete,
+            Err(_) => Outcome::Broken,
+        }
+    }
+
+    async fn drain(&mut self, output: Response) -> Outcome {
+        let mut lines = Lines::new(self.numbering());
+        let (engine, container, end) = (self.engine.clone(), self.container.clone(), self.end.clone());
+        let since = {
+            let (progress, low) = (self.progress.clone(), lines.numbering.low());
+            move || Numbering::new(progress.read(), low).since()
+        };
+        let asked = async {
+            end.cancelled().await;
+            engine.logs(&container, since(), false).await
+        };
+        let mut asked = std::pin::pin!(asked);
+        let mut rest = None;
+        let ended = {
+            let mut follow = std::pin::pin!(self.take_all(output, &mut lines));
+            loop {
+                tokio::select! {
+                    ended = &mut follow => break ended,
+                    answer = &mut asked, if rest.is_none() => rest = Some(answer),
                 }
             }
-            // It goes on, and is read on from where it was.
-            Ok(_) => {}
-            // It is gone: nobody has more of it.
-            Err(_) => self.finish(&mut lines).await,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(container, error = format!("{error:#}"), "output ended");
         }
-        self.dispatcher.finish();
-        self.container
+        let rest = match rest {
+            Some(Ok(rest)) => Ok(rest),
+            _ => engine.logs(&container, since(), false).await,
+        };
+        let output = match rest {
+            Ok(output) => output,
+            Err(error) => {
+                let outcome = self.refusal(&error).await;
+                if outcome == Outcome::Complete {
+                    self.finish(&mut lines).await;
+                }
+                return outcome;
+            }
+        };
+        let mut lines = Lines::new(self.numbering());
+        if let Err(error) = self.take_all(output, &mut lines).await {
+            tracing::debug!(container, error = format!("{error:#}"), "output broke off");
+            return Outcome::Broken;
+        }
+        let outcome = self.state().await;
+        if outcome == Outcome::Complete {
+            self.finish(&mut lines).await;
+        }
+        outcome
     }
 
-    /// Reads what follows the last line that was read.
-    async fn read(&mut self, follow: bool) -> (Lines, Result<()>) {
-        let low = self.progress.source().map_or(0, |source| source.low());
-        let mut lines = Lines::new(Numbering::new(self.progress.read(), low));
-        let ended = self.take_all(&mut lines, follow).await;
-        (lines, ended)
-    }
-
-    async fn take_all(&mut self, lines: &mut Lines, follow: bool) -> Result<()> {
-        let mut output = self.host.logs(&self.container, lines.numbering.since(), follow).await?;
-        let (mut frames, mut parts, mut new) = (Frames::new(self.has_terminal), Vec::new(), Vec::new());
+    async fn take_all(&mut self, mut output: Response, lines: &mut Lines) -> Result<()> {
+        let (mut frames, mut parts, mut new) = (Frames::new(), Vec::new(), Vec::new());
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last = Instant::now();

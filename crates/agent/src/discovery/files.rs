@@ -73,7 +73,7 @@ impl FileJob {
             return Err(NotRead::WrongHost);
         }
         let glob = |name: &str| {
-            let pattern = labels.get(name).map(|pattern| Glob::parse(pattern));
+            let pattern = labels.get(name).map(|pattern| Glob::parse(pattern).map(Glob::absolute));
             pattern.transpose().map_err(|problem| NotRead::Bad(format!("{name}: {problem}")))
         };
         let include = glob("__path__")?.ok_or(NotRead::NoPath)?;

@@ -27,7 +27,8 @@ pub(super) struct NotUnderstood;
 #[derive(Debug)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
-    has_terminal: bool,
+    /// Shows at the first byte: a frame begins with a number, a line with a digit of its time.
+    has_terminal: Option<bool>,
     /// What is left of a frame that was too long.
     skip: usize,
     /// The rest of the line has no time.
@@ -43,9 +44,9 @@ impl Frames {
     const MAX_TIME: usize = 40;
     const HEADER: usize = 8;
 
-    /// Those of a container with or without a terminal.
-    pub(super) fn new(has_terminal: bool) -> Self {
-        Self { bytes: Vec::new(), has_terminal, skip: 0, skip_line: false, line: None }
+    /// Those of a container from the beginning of an answer.
+    pub(super) fn new() -> Self {
+        Self { bytes: Vec::new(), has_terminal: None, skip: 0, skip_line: false, line: None }
     }
 
     /// Adds what was read.
@@ -55,9 +56,10 @@ impl Frames {
 
     /// Cuts what is complete and hands it over.
     pub(super) fn cut(&mut self, parts: &mut Vec<Result<Part, NotUnderstood>>) {
+        let Some(first) = self.bytes.first() else { return };
+        let has_terminal = *self.has_terminal.get_or_insert(*first > 3);
         let mut at = 0;
-        while let Some((count, part)) = if self.has_terminal { self.of_terminal(at) } else { self.frame(at) }
-        {
+        while let Some((count, part)) = if has_terminal { self.of_terminal(at) } else { self.frame(at) } {
             at += count;
             parts.extend(part);
         }
@@ -165,8 +167,8 @@ mod tests {
     }
 
     /// Output, last digit of the time, and text of every part; `?` of what was not understood.
-    fn parts(has_terminal: bool, bytes: &[u8], piece: usize) -> Vec<String> {
-        let (mut frames, mut parts) = (Frames::new(has_terminal), Vec::new());
+    fn parts(bytes: &[u8], piece: usize) -> Vec<String> {
+        let (mut frames, mut parts) = (Frames::new(), Vec::new());
         for piece in bytes.chunks(piece) {
             frames.push(piece);
             frames.cut(&mut parts);
@@ -194,7 +196,7 @@ mod tests {
         ]
         .concat();
         for piece in [1, 7, 1 << 20] {
-            let mut parts = parts(false, &stream, piece);
+            let mut parts = parts(&stream, piece);
             let long = parts.remove(5);
             assert!(long.ends_with("x\n") && long.len() < Frames::MAX_PART, "{}", long.len());
             let want = ["stdout 1 one\n", "stderr 1 two", "?", "?", "stderr 2 \n", "stdout 2 after\n"];
@@ -208,7 +210,7 @@ mod tests {
         let stream =
             format!("{TIME}one\r\n{TIME}{long}{TIME}{long}{TIME}end\nbad\nworse {TIME}\n{LATER}\n{LATER}z");
         for piece in [1, 7, 1 << 20] {
-            let parts = parts(true, stream.as_bytes(), piece);
+            let parts = parts(stream.as_bytes(), piece);
             let whole: String =
                 parts[1..4].iter().map(|part| part.strip_prefix("stdout 1 ").unwrap()).collect();
             assert_eq!(whole, format!("{long}{long}end\n"));
@@ -222,7 +224,7 @@ mod tests {
         let text = "z".repeat(3 * Frames::MAX_PART);
         let stream = format!("{TIME}{text}\n{LATER}next\n");
         for piece in [1000, 1 << 20] {
-            let parts = parts(true, stream.as_bytes(), piece);
+            let parts = parts(stream.as_bytes(), piece);
             let (last, long) = parts.split_last().unwrap();
             let whole: String = long.iter().map(|part| part.strip_prefix("stdout 1 ").unwrap()).collect();
             assert_eq!((whole.trim_end(), last.as_str()), (text.as_str(), "stdout 2 next\n"));
@@ -232,9 +234,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(has_terminal: bool, pieces in proptest::collection::vec(proptest::collection::vec(
+        fn no_bytes_panic(pieces in proptest::collection::vec(proptest::collection::vec(
             prop_oneof![Just(vec![0_u8]), Just(b"\n".to_vec()), Just(vec![1, 0, 0, 0, 0, 0, 0]), Just(TIME.as_bytes().to_vec()), any::<u8>().prop_map(|b| vec![b])], 0..20), 0..10)) {
-            let (mut frames, mut parts) = (Frames::new(has_terminal), Vec::new());
+            let (mut frames, mut parts) = (Frames::new(), Vec::new());
             for piece in pieces {
                 frames.push(&piece.concat());
                 frames.cut(&mut parts);

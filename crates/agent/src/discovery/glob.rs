@@ -57,6 +57,19 @@ impl Glob {
         choices.iter().map(compile).collect::<Result<_, _>>().map(Self)
     }
 
+    /// The same of whole paths: what does not begin at the root begins in the folder of the process.
+    pub(crate) fn absolute(self) -> Self {
+        let here = std::env::current_dir().unwrap_or_default();
+        let here = Pattern::escape(&here.to_string_lossy());
+        let whole = |choice: Choice| {
+            let text = choice.whole.as_str();
+            let name = text.strip_prefix("./").unwrap_or(text);
+            let joined = (!name.starts_with('/')).then(|| Choice::new(&format!("{here}/{name}")).ok());
+            joined.flatten().unwrap_or(choice)
+        };
+        Self(self.0.into_iter().map(whole).collect())
+    }
+
     /// The paths that match now, sorted within each choice.
     pub(crate) fn paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.0.iter().flat_map(Choice::paths)
@@ -329,6 +342,17 @@ mod tests {
         let folders = |pattern: &str| Glob::parse(&at(pattern).to_string_lossy()).unwrap().folders();
         assert_eq!(folders("in/**/*.log"), [at("in")]);
         assert_eq!(folders("in/a/*/y.log"), [at("in/a"), at("in/a/again"), at("in/a/b"), at("in/a/up")]);
+    }
+
+    #[test]
+    fn relative_patterns_become_whole() {
+        let here = std::env::current_dir().unwrap();
+        let glob = |pattern: &str| Glob::parse(pattern).unwrap().absolute();
+        for pattern in ["a/*.log", "./a/*.log", "{/x,a}/*.log"] {
+            assert!(glob(pattern).matches(&here.join("a/1.log")), "{pattern}");
+        }
+        assert!(glob("{/x,a}/*.log").matches(Path::new("/x/1.log")));
+        assert!(glob("Cargo.*").paths().any(|path| path == here.join("Cargo.toml")));
     }
 
     #[test]

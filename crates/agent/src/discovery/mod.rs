@@ -2,20 +2,23 @@
 
 mod announce;
 mod container;
+mod container_labels;
 mod docker;
+mod docker_config;
 mod engine;
 mod file_sd;
 mod files;
 mod frames;
 mod glob;
 mod kubernetes;
+mod newcomers;
 mod numbering;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use announce::Announce;
 pub(crate) use docker::{DockerDiscovery, DockerJob};
-pub(crate) use engine::Host;
+pub use docker_config::{DockerFilter, DockerSdConfig, HttpHeader};
 pub(crate) use file_sd::FileDiscovery;
 pub use file_sd::FileSdConfig;
 pub(crate) use files::{FileJob, FileTarget, Matched, NotRead, group, hostname};

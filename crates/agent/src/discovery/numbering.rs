@@ -59,6 +59,11 @@ impl Numbering {
         Self { sought: LinePlace::before(position), held: Vec::new(), held_bytes: 0, low, latest: [None; 2] }
     }
 
+    /// Nothing below this has a place of its own.
+    pub(super) fn low(&self) -> u64 {
+        self.low
+    }
+
     /// From which time on lines have to be pushed.
     pub(super) fn since(&self) -> Timestamp {
         self.sought.map_or(Timestamp(0), LinePlace::since)

@@ -1,6 +1,5 @@
 //! What the stages do with the last lines of a file.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -121,7 +120,7 @@ pub(super) fn short(line: &str) -> String {
 
 /// The last whole lines near the end of a file, oldest first.
 fn last_lines(path: &Path) -> io::Result<Vec<String>> {
-    let file = File::open(path)?;
+    let file = crate::tail::open_regular(path)?;
     let size = file.metadata()?.len();
     let begin = size.saturating_sub(TAIL);
     let mut bytes = vec![0; (size - begin) as usize];

@@ -158,7 +158,7 @@ fn look(path: &Path) -> (Option<u64>, Option<String>) {
             return (None, Some(problem));
         }
     };
-    let problem = std::fs::File::open(path).err().map(|error| match error.kind() {
+    let problem = crate::tail::open_regular(path).err().map(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
             "the file cannot be read: permission denied: let the agent's user or one of its groups read it"
                 .to_owned()

@@ -27,7 +27,7 @@ pub(crate) fn router(
     health: &Health,
     process: &Process,
 ) -> Router {
-    let info = BuildInfo::new(process.program(), "3.5.9");
+    let info = BuildInfo::new(process.program(), crate::PROMTAIL);
     let (config, readiness, health_now) = (live.clone(), live.clone(), health.clone());
     let standard = Standard::new(health, process.metrics())
         .live_config(move || Configs::of(&*config.now().config))

@@ -180,7 +180,7 @@ fn active(live: &Live, job: usize, found: &Found) -> Option<Active> {
 
 /// How far each client has a file that a job reads.
 pub(crate) fn positions(live: &Live, job: usize, path: &Path) -> Vec<Position> {
-    let now = std::fs::File::open(path).ok();
+    let now = crate::tail::open_regular(path).ok();
     // Another file may have been there before.
     let is_it = |known: &KnownFile| now.as_ref().is_none_or(|now| known.identity.is_of(now).unwrap_or(true));
     let of = |client: &crate::outlets::ClientView| {

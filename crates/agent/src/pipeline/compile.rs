@@ -1,6 +1,7 @@
 //! From `pipeline_stages` to a pipeline: all that is wrong is reported together, with its place.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use model::regex::Regex;
 use prometheus_client::metrics::counter::Counter;
@@ -11,9 +12,11 @@ use service::config::{Problems, Unneeded, Value};
 use super::template::StageTemplate;
 use super::watch::{Watch, Watched};
 use super::{
-    Pipeline, Stage, cri, decolorize, docker, drop, json, labels, limit, logfmt, matching, metadata, metrics,
-    multiline, output, pack, regex, replace, sampling, template, tenant, timestamp, windows_event,
+    Edit, Pipeline, Stage, Verdict, cri, decolorize, docker, drop, json, labels, limit, logfmt, matching,
+    metadata, metrics, multiline, output, pack, regex, replace, sampling, template, tenant, timestamp,
+    windows_event,
 };
+use crate::entry::Entry;
 use crate::metrics::{ReasonLabels, StageMetrics};
 
 impl Pipeline {
@@ -87,17 +90,31 @@ impl Compile<'_> {
     /// Compiles a list of stages.
     pub(super) fn stages(&mut self, stages: &Value) -> Vec<Stage> {
         let mut compiled = Vec::new();
-        if !stages.is_null() && stages.as_str().is_some() {
+        if !stages.is_null() && !stages.is_list() {
             self.problems.add(stages.path(), "expected a list of stages");
         }
-        for stage in stages.items() {
+        for (at, stage) in stages.items().enumerate() {
             let mut entries = stage.entries();
             match (entries.next(), entries.next()) {
                 (Some((name, body)), None) => {
+                    // To Promtail these are pipelines of their own, and each of those begins with the labels.
+                    if at > 0 && matches!(name, "docker" | "cri") {
+                        compiled.extend(Stage::edit(Reseed));
+                    }
                     let stage = self.stage(name, &body);
                     compiled.extend(stage.map(|stage| self.watched(name, &body, stage)));
                 }
-                (None, _) => {}
+                (None, _) if stage.is_map() => {}
+                (None, _) => {
+                    let name = stage.as_str().unwrap_or_default();
+                    self.problems.add(
+                        stage.path(),
+                        format!(
+                            "expected a map of one stage, such as `- {}:`",
+                            if name.is_empty() { "docker" } else { name }
+                        ),
+                    );
+                }
                 (Some(_), Some(_)) => {
                     self.problems.add(stage.path(), "a pipeline stage must contain only one key");
                 }
@@ -166,18 +183,20 @@ impl Compile<'_> {
         self.problem(body, "", "geoip databases are not looked into here: remove the stage")
     }
 
-    /// Reads a stage's own keys; unknown ones are problems.
+    /// Reads a stage's own keys. Others are told as keys without effect: Promtail takes no notice of them, so they stand in
+    /// configurations that work.
     pub(super) fn read<T: Default + Serialize + DeserializeOwned>(&mut self, body: &Value) -> Option<T> {
-        body.read(&Unneeded::default(), self.problems)
+        body.read(&Unneeded::new(&["*"]), self.problems)
     }
 
-    /// As [`Compile::read`], with keys that are accepted and do nothing here.
-    pub(super) fn read_with<T: Default + Serialize + DeserializeOwned>(
-        &mut self,
-        body: &Value,
-        unneeded: &[&str],
-    ) -> Option<T> {
-        body.read(&Unneeded::new(unneeded), self.problems)
+    /// The extracted value that a stage reads instead of the line.
+    pub(super) fn source(&mut self, body: &Value, source: Option<String>) -> Option<Option<Arc<str>>> {
+        match source {
+            Some(name) if name.is_empty() => {
+                self.problem(body, "source", "name an extracted value, or leave the key out to read the line")
+            }
+            source => Some(source.map(Into::into)),
+        }
     }
 
     /// Reports a problem at a key of the stage, or at the stage itself if the key is empty.
@@ -187,11 +206,21 @@ impl Compile<'_> {
         None
     }
 
+    /// Remarks on a key of the stage.
+    pub(super) fn warn(&mut self, body: &Value, key: &str, text: &str) {
+        self.problems.warn(format!("{}.{key} {text}", body.path()));
+    }
+
     /// Compiles a regular expression that must be given.
     pub(super) fn regex(&mut self, body: &Value, key: &str, pattern: &str) -> Option<Regex> {
         if pattern.is_empty() {
             return self.problem(body, key, "give a regular expression (RE2 syntax)");
         }
+        self.any_regex(body, key, pattern)
+    }
+
+    /// Compiles a regular expression, which may be the empty one.
+    pub(super) fn any_regex(&mut self, body: &Value, key: &str, pattern: &str) -> Option<Regex> {
         match Regex::new(pattern) {
             Ok(regex) => Some(regex),
             Err(error) => self.problem(body, key, &format!("'{pattern}': {error}")),
@@ -212,7 +241,12 @@ impl Compile<'_> {
     }
 }
 
-/// A name given in the configuration, empty meaning none.
-pub(super) fn given(name: &Option<String>) -> Option<Arc<str>> {
-    name.as_deref().filter(|n| !n.is_empty()).map(Into::into)
+/// Labels are extracted values again, whatever those of their names have become.
+struct Reseed;
+
+impl Edit for Reseed {
+    fn edit(&mut self, entry: &mut Entry, _: Instant) -> Verdict {
+        entry.extracted.set_labels(&entry.labels);
+        Verdict::Keep
+    }
 }

@@ -19,7 +19,7 @@ use crate::extracted::Extract;
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default)]
 struct CriConfig {
-    /// Label sets that may have an open line.
+    /// Label sets that may have an open line; 0 means the default.
     max_partial_lines: usize,
     /// Bytes of a joined line; 0 means no bound of the user's own.
     max_partial_line_size: ByteSize,
@@ -54,9 +54,9 @@ struct Cri {
 }
 
 pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
-    let config: CriConfig = compile.read(body)?;
+    let mut config: CriConfig = compile.read(body)?;
     if config.max_partial_lines == 0 {
-        return compile.problem(body, "max_partial_lines", "must be at least 1");
+        config.max_partial_lines = CriConfig::default().max_partial_lines;
     }
     Stage::hold(Cri {
         config,
@@ -125,12 +125,16 @@ impl Hold for Cri {
             && let Some((before, _)) = self.open.remove(&entry.labels)
         {
             self.bytes -= before.line.len();
-            entry.line.insert_str(0, &before.line);
+            // Parts are appended where the first ones lie, so that many of them cost no more than their bytes.
+            let part = std::mem::replace(&mut entry.line, before.line);
+            entry.line.push_str(&part);
             let mut tickets = before.tickets;
             tickets.join(std::mem::take(&mut entry.tickets));
             entry.tickets = tickets;
+            self.cut(&mut entry.line);
+        } else if partial {
+            self.cut(&mut entry.line);
         }
-        self.cut(&mut entry.line);
         if !partial || entry.line.len() > MAX_BYTES {
             out.push(entry);
             return;

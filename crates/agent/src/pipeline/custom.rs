@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -13,8 +13,11 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 /// All such metrics of a process; several pipelines may count on one. Cheap to clone.
+///
+/// A metric is there as long as a stage counts on it. When a reload makes it one of another kind, there are two for a while,
+/// and the later one is shown.
 #[derive(Debug, Clone, Default)]
-pub struct CustomMetrics(Arc<Mutex<BTreeMap<String, Arc<Metric>>>>);
+pub struct CustomMetrics(Arc<Mutex<BTreeMap<String, Vec<Weak<Metric>>>>>);
 
 /// What a metric is.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,24 +50,25 @@ struct Series {
 const MAX_SERIES: usize = 100_000;
 
 impl CustomMetrics {
-    /// The metric of this name, made if it is new. An error if it is of another kind.
+    /// The metric of this name and kind, made if it is new; and whether another stage has one of another kind, which it hides.
     pub(super) fn metric(
         &self,
         name: &str,
         description: &str,
         kind: Kind,
         max_idle: Duration,
-    ) -> Result<Arc<Metric>, String> {
-        let mut metrics = self.0.lock();
-        let new = || {
-            let series = Mutex::default();
-            Arc::new(Metric { description: description.to_owned(), kind: kind.clone(), max_idle, series })
-        };
-        let metric = metrics.entry(name.to_owned()).or_insert_with(new);
-        if metric.kind != kind {
-            return Err(format!("another stage has a metric {name} of another type or with other buckets"));
-        }
-        Ok(metric.clone())
+    ) -> (Arc<Metric>, bool) {
+        let mut all = self.0.lock();
+        let metrics = all.entry(name.to_owned()).or_default();
+        let alive: Vec<Arc<Metric>> = metrics.iter().filter_map(Weak::upgrade).collect();
+        let hides = alive.iter().any(|metric| metric.kind != kind);
+        let metric = alive.into_iter().rfind(|metric| metric.kind == kind).unwrap_or_else(|| {
+            let (description, series) = (description.to_owned(), Mutex::default());
+            Arc::new(Metric { description, kind, max_idle, series })
+        });
+        metrics.retain(|other| other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), &raw const *metric));
+        metrics.push(Arc::downgrade(&metric));
+        (metric, hides)
     }
 }
 
@@ -84,7 +88,8 @@ impl Metric {
     /// Counts a value into its bucket.
     pub(super) fn observe(&self, labels: &Labels, value: f64, now: Instant) {
         let Kind::Histogram(bounds) = &self.kind else { return };
-        let at = bounds.partition_point(|bound| *bound < value);
+        // What is no number is in none of the buckets but the last.
+        let at = bounds.partition_point(|bound| value.is_nan() || *bound < value);
         self.touch(labels, now, |series| {
             series.buckets[at] += 1;
             series.value += value;
@@ -114,7 +119,14 @@ impl Metric {
 impl Collector for CustomMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let now = Instant::now();
-        for (name, metric) in self.0.lock().iter() {
+        let mut metrics = self.0.lock();
+        metrics.retain(|_, versions| {
+            versions.retain(|metric| metric.strong_count() > 0);
+            !versions.is_empty()
+        });
+        let shown =
+            metrics.iter().filter_map(|(name, all)| Some((name, all.iter().rev().find_map(Weak::upgrade)?)));
+        for (name, metric) in shown {
             let mut all = metric.series.lock();
             all.retain(|_, series| now.saturating_duration_since(series.touched) <= metric.max_idle);
             if all.is_empty() {

@@ -11,18 +11,18 @@ use super::compile::Compile;
 use super::fudge::Fudge;
 use super::label_cache::LabelCache;
 use super::timestamp::read_rfc3339;
-use super::{Edit, Stage, Verdict};
+use super::{Edit, Stage, Verdict, json};
 use crate::entry::Entry;
 use crate::extracted::Extract;
 
-/// A record of the json-file log driver.
+/// A record of the json-file log driver. An object without one of these is another's.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Record<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) log: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) stream: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) time: Cow<'a, str>,
 }
 
@@ -81,10 +81,32 @@ impl Edit for Docker {
             }
             Err(_) => {
                 entry.line = text;
-                self.fudge.apply(None, entry);
+                self.odd(entry);
             }
         }
         Verdict::Keep
+    }
+}
+
+impl Docker {
+    /// A line that is no record: of another object that which it has of one is taken, and the line stays if there is none in it.
+    fn odd(&mut self, entry: &mut Entry) {
+        let Ok(object) = serde_json::from_str::<serde_json::Map<_, _>>(&entry.line) else {
+            return self.fudge.apply(None, entry);
+        };
+        for (name, key) in [(&self.output, "log"), (&self.stream, "stream"), (&self.timestamp, "time")] {
+            json::set(&mut entry.extracted, name, object.get(key).unwrap_or(&serde_json::Value::Null));
+        }
+        if let Some(stream) = entry.extracted.text(&self.stream).map(Cow::into_owned) {
+            entry.edit_labels(|labels| {
+                labels.set("stream", &stream);
+            });
+        }
+        let time = entry.extracted.text(&self.timestamp).and_then(|time| read_rfc3339(&time));
+        self.fudge.apply(time, entry);
+        if let Some(line) = entry.extracted.text(&self.output) {
+            entry.line = line.into_owned();
+        }
     }
 }
 
@@ -108,5 +130,24 @@ mod tests {
             let extracted = ["output", "stream", "timestamp"].map(|name| entry.extracted.text(name).unwrap());
             assert_eq!(extracted, ["hi", "stderr", "2024-01-02T03:04:05.5Z"]);
         }
+    }
+
+    #[test]
+    fn what_is_no_record_stays() {
+        let check = |line: &str, want: &str, labels: &str| {
+            let mut entry =
+                Entry::new(Timestamp(1), line.to_owned(), Labels::from_pairs([("stream", "old")]));
+            Docker::new().edit(&mut entry, Instant::now());
+            assert_eq!((entry.line.as_str(), entry.labels.to_string().as_str()), (want, labels));
+        };
+        check(r#"{"level":"info","msg":"x"}"#, r#"{"level":"info","msg":"x"}"#, r#"{stream="old"}"#);
+        check(
+            r#"{"log":null,"stream":"stdout"}"#,
+            r#"{"log":null,"stream":"stdout"}"#,
+            r#"{stream="stdout"}"#,
+        );
+        check(r#"{"log":5}"#, "5", r#"{stream="old"}"#);
+        check(r#"{"log":"x","time":"t"}"#, "x", r#"{stream="old"}"#);
+        check("[1]", "[1]", r#"{stream="old"}"#);
     }
 }

@@ -13,6 +13,7 @@ use service::config::{ByteSize, Duration, Value};
 use super::compile::Compile;
 use super::{Edit, Stage, Verdict};
 use crate::entry::Entry;
+use crate::extracted::Extract;
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default)]
@@ -86,9 +87,10 @@ pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> 
     let condition = match (&config.expression, config.value) {
         (Some(_), Some(_)) => return compile.problem(body, "value", "give either value or expression"),
         (Some(expression), None) => {
-            Some(Condition::Matches(compile.regex(body, "expression", expression)?))
+            Some(Condition::Matches(compile.any_regex(body, "expression", expression)?))
         }
-        (None, value) => value.map(Condition::Equals),
+        // An empty one is none.
+        (None, value) => value.filter(|value| !value.is_empty()).map(Condition::Equals),
     };
     let reason = config.drop_counter_reason.as_deref().filter(|r| !r.is_empty()).unwrap_or("drop_stage");
     Stage::edit(DropStage {
@@ -119,9 +121,10 @@ impl DropStage {
                 entry.extracted.text(source).is_some_and(|text| condition.holds(&text))
             }
             (Some(condition), sources) => {
-                let texts: Vec<Cow<'_, str>> =
-                    sources.iter().filter_map(|source| entry.extracted.text(source)).collect();
-                !texts.is_empty() && condition.holds(&texts.join(&self.separator))
+                let there = sources.iter().filter_map(|source| entry.extracted.get(source));
+                // Null has no text, and without one of the texts nothing is known of them together.
+                let texts: Option<Vec<Cow<'_, str>>> = there.map(Extract::text).collect();
+                texts.is_some_and(|t| !t.is_empty() && condition.holds(&t.join(&self.separator)))
             }
         }
     }

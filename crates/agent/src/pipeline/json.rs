@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use service::config::Value;
 
-use super::compile::{Compile, given};
+use super::compile::Compile;
 use super::flat_json::{Flat, members};
+use super::go_json;
 use super::json_path::{Expression, Step, follow, search};
 use super::{Edit, Stage, Verdict};
 use crate::entry::Entry;
-use crate::extracted::Extract;
+use crate::extracted::{Extract, Extracted};
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -48,10 +49,10 @@ pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> 
     let config: JsonConfig = compile.read(body)?;
     let (mut places, mut general) = (Vec::new(), Vec::new());
     for (name, expression) in &config.expressions {
-        let compiled = match expression.as_deref().filter(|e| !e.is_empty()) {
-            None => Ok(Expression::key(name)),
-            Some(expression) => Expression::parse(expression).map_err(|e| format!("'{expression}': {e}")),
-        };
+        let text = expression.as_deref().filter(|e| !e.is_empty()).unwrap_or(name);
+        let compiled = Expression::parse(text).map_err(|e| {
+            format!("'{text}' is no JMESPath (a name with other than letters, digits and _ stands in double quotes): {e}")
+        });
         match compiled {
             Ok(Expression::Place { root, steps }) => {
                 places.push(Place { name: name.as_str().into(), root, steps });
@@ -63,10 +64,11 @@ pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> 
     if config.expressions.is_empty() {
         return compile.problem(body, "expressions", "name at least one value");
     }
+    let source = compile.source(body, config.source)?;
     Stage::edit(JsonStage {
         places,
         general,
-        source: given(&config.source),
+        source,
         drop_malformed: config.drop_malformed.then(|| compile.dropped("malformed_json")),
         found: Found::default(),
     })
@@ -76,14 +78,19 @@ impl Edit for JsonStage {
     fn edit(&mut self, entry: &mut Entry, _: Instant) -> Verdict {
         let Self { places, general, source, drop_malformed, found } = self;
         let extracted = &entry.extracted;
-        let text = match source {
+        let mut text = match source {
             Some(name) => match extracted.text(name) {
                 Some(text) => text,
                 None => return Verdict::Keep,
             },
             None => Cow::Borrowed(entry.line.as_str()),
         };
-        if !found.read(&text, places) {
+        let mut is_object = found.read(&text, places);
+        if !is_object && let Some(mended) = go_json::mended(&text) {
+            text = Cow::Owned(mended);
+            is_object = found.read(&text, places);
+        }
+        if !is_object {
             return match drop_malformed {
                 Some(dropped) => {
                     dropped.inc();
@@ -99,14 +106,19 @@ impl Edit for JsonStage {
         if let Some(tree) = tree.map(jmespath::Rcvar::new) {
             for (name, expression) in general {
                 if let Some(value) = search(expression, &tree) {
-                    let mut texts = String::new();
-                    let value = Slot::of(&value, &mut texts);
-                    entry.extracted.set(name, value.view(&texts));
+                    set(&mut entry.extracted, name, &value);
                 }
             }
         }
         Verdict::Keep
     }
+}
+
+/// Sets a value as the stage does.
+pub(super) fn set(extracted: &mut Extracted, name: &Arc<str>, value: &Json) {
+    let mut texts = String::new();
+    let value = Slot::of(value, &mut texts);
+    extracted.set(name, value.view(&texts));
 }
 
 /// Values of one text in the order of the places, kept apart until the whole text is known to be JSON.
@@ -132,7 +144,11 @@ impl Slot {
             Json::Bool(value) => Self::Bool(*value),
             Json::Number(number) => number.as_f64().map_or(Self::Null, Self::Number),
             Json::String(text) => Self::text(text, texts),
-            structure => Self::text(&structure.to_string(), texts),
+            structure => {
+                let start = texts.len();
+                go_json::write(structure, true, texts);
+                Self::Text(start, texts.len())
+            }
         }
     }
 
@@ -153,13 +169,13 @@ impl Slot {
 }
 
 impl Found {
-    /// Reads the places of a JSON object; everything else is skipped. `false` if the text is not one object.
+    /// Reads the places of a JSON object; everything else is skipped. `false` if the text is not one object, nor `null`.
     fn read(&mut self, text: &str, places: &[Place]) -> bool {
         self.values.clear();
         self.values.resize(places.len(), Slot::Null);
         self.texts.clear();
         if !text.trim_ascii_start().starts_with('{') {
-            return false;
+            return text.trim_ascii() == "null";
         }
         if self.read_flat(text, places) {
             return true;

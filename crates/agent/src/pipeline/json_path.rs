@@ -33,11 +33,6 @@ impl Expression {
         }
         Ok(Self::General(general))
     }
-
-    /// The place of one key, whatever characters it has.
-    pub(super) fn key(name: &str) -> Self {
-        Self::Place { root: name.to_owned(), steps: Vec::new() }
-    }
 }
 
 /// The value that steps lead to.

@@ -78,8 +78,9 @@ pub(super) fn compile_static(body: &Value, compile: &mut Compile<'_>) -> Option<
     if let Some(name) = config.keys().find(|name| !is_label_name(name)) {
         return compile.problem(body, name, &format!("'{name}' is not a name: use letters, digits and _"));
     }
-    let labels = config.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect();
-    fixed(Change::Set(labels))
+    // One without a value leaves the label as it is.
+    let given = config.into_iter().filter_map(|(name, value)| Some((name, value.filter(|v| !v.is_empty())?)));
+    fixed(Change::Set(given.collect()))
 }
 
 /// `labelallow`

@@ -137,9 +137,11 @@ impl Edit for LimitByLabel {
         let Some(value) = entry.labels.get(&self.name) else { return Verdict::Keep };
         if self.buckets.len() >= self.max_distinct && !self.buckets.contains_key(value) {
             // Full buckets are as good as none.
-            self.buckets.retain(|_, bucket| bucket.available(now) < bucket.burst);
-            if self.buckets.len() >= self.max_distinct {
-                self.buckets.clear();
+            let used = |bucket: &Bucket| bucket.available(now) < bucket.burst;
+            let keep = self.buckets.values().filter(|bucket| used(bucket)).count() <= self.max_distinct / 2;
+            for (value, _) in self.buckets.extract_if(|_, bucket| !keep || !used(bucket)) {
+                // What is forgotten leaves no series behind.
+                self.by_label.remove(&DroppedByLabel { label_name: self.name.clone(), label_value: value });
             }
         }
         if self.buckets.entry_ref(value).or_insert_with(|| self.new.clone()).take(now) {

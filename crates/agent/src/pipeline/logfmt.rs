@@ -8,8 +8,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use service::config::Value;
 
-use super::compile::{Compile, given};
-use super::{Edit, Stage, Verdict};
+use super::compile::Compile;
+use super::{Edit, Stage, Verdict, go_json};
 use crate::entry::Entry;
 use crate::extracted::Extract;
 
@@ -36,7 +36,8 @@ pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> 
         let key = key.as_deref().filter(|k| !k.is_empty()).unwrap_or(name);
         (key.into(), name.as_str().into())
     };
-    Stage::edit(Logfmt { wanted: config.mapping.iter().map(key).collect(), source: given(&config.source) })
+    let wanted = config.mapping.iter().map(key).collect();
+    Stage::edit(Logfmt { wanted, source: compile.source(body, config.source)? })
 }
 
 impl Edit for Logfmt {
@@ -49,56 +50,70 @@ impl Edit for Logfmt {
             None => Cow::Borrowed(entry.line.as_str()),
         };
         // Pairs before a fault count, those behind it are not read.
-        for (key, value) in Pairs(&text) {
-            for (_, name) in self.wanted.iter().filter(|(k, _)| **k == *key) {
-                entry.extracted.set(name, Extract::Text(&value));
+        for line in text.split('\n') {
+            let mut pairs = Pairs { text: line, fault: false };
+            for (key, value) in &mut pairs {
+                for (_, name) in self.wanted.iter().filter(|(k, _)| **k == *key) {
+                    entry.extracted.set(name, Extract::Text(&value));
+                }
+            }
+            if pairs.fault {
+                break;
             }
         }
         Verdict::Keep
     }
 }
 
-/// The pairs of a text, up to its first fault. A key without `=` has an empty value.
-struct Pairs<'a>(&'a str);
+/// The pairs of a line, up to its first fault. A key without `=` has an empty value.
+struct Pairs<'a> {
+    text: &'a str,
+    fault: bool,
+}
+
+impl<'a> Pairs<'a> {
+    /// The pair at the beginning and what is behind it; `None` if there is a fault in it.
+    fn pair(text: &'a str) -> Option<(&'a str, Cow<'a, str>, &'a str)> {
+        let end = |text: &str| text.find(|c: char| c <= ' ' || c == '=' || c == '"').unwrap_or(text.len());
+        let (key, rest) = text.split_at(end(text));
+        if key.is_empty() || rest.starts_with('"') || key.contains(char::REPLACEMENT_CHARACTER) {
+            return None;
+        }
+        let Some(rest) = rest.strip_prefix('=') else { return Some((key, Cow::Borrowed(""), rest)) };
+        let Some(quoted) = rest.strip_prefix('"') else {
+            let (value, rest) = rest.split_at(end(rest));
+            return (!rest.starts_with(['=', '"'])).then_some((key, Cow::Borrowed(value), rest));
+        };
+        let end = closing_quote(quoted)?;
+        let (raw, rest) = (&quoted[..end], &quoted[end + 1..]);
+        let value = if raw.contains('\\') { Cow::Owned(unquoted(raw)?) } else { Cow::Borrowed(raw) };
+        Some((key, value, rest))
+    }
+}
 
 impl<'a> Iterator for Pairs<'a> {
     type Item = (&'a str, Cow<'a, str>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let text = self.0.trim_start_matches(|c: char| c <= ' ');
-        let end = text.find(|c: char| c <= ' ' || c == '=' || c == '"').unwrap_or(text.len());
-        let (key, rest) = text.split_at(end);
-        if key.is_empty() || rest.starts_with('"') {
-            self.0 = "";
+        let text = self.text.trim_start_matches(|c: char| c <= ' ');
+        if text.is_empty() || self.fault {
             return None;
         }
-        let Some(rest) = rest.strip_prefix('=') else {
-            self.0 = rest;
-            return Some((key, Cow::Borrowed("")));
-        };
-        let Some(quoted) = rest.strip_prefix('"') else {
-            let end = rest.find(|c: char| c <= ' ' || c == '=' || c == '"').unwrap_or(rest.len());
-            let (value, rest) = rest.split_at(end);
-            self.0 = if rest.starts_with(['=', '"']) { "" } else { rest };
-            return if rest.starts_with(['=', '"']) { None } else { Some((key, Cow::Borrowed(value))) };
-        };
-        let Some(end) = closing_quote(quoted) else {
-            self.0 = "";
-            return None;
-        };
-        self.0 = &quoted[end + 1..];
-        let raw = &quoted[..end];
-        if !raw.contains('\\') {
-            return Some((key, Cow::Borrowed(raw)));
-        }
-        match serde_json::from_str::<String>(&rest[..end + 2]) {
-            Ok(value) => Some((key, Cow::Owned(value))),
-            Err(_) => {
-                self.0 = "";
-                None
-            }
-        }
+        let pair = Self::pair(text);
+        self.fault = pair.is_none();
+        let (key, value, rest) = pair?;
+        self.text = rest;
+        Some((key, value))
     }
+}
+
+/// What stands between quotes, with JSON's escapes and `\'`.
+fn unquoted(raw: &str) -> Option<String> {
+    let mut text = format!("\"{}\"", raw.replace("\\\\", "\\u005c").replace("\\'", "'"));
+    if let Some(mended) = go_json::mended(&text) {
+        text = mended;
+    }
+    serde_json::from_str(&text).ok()
 }
 
 fn closing_quote(text: &str) -> Option<usize> {
@@ -119,13 +134,16 @@ mod tests {
     #[test]
     fn pairs() {
         let check = |text: &str, want: &[(&str, &str)]| {
-            let pairs: Vec<_> = Pairs(text).map(|(key, value)| (key, value.into_owned())).collect();
+            let pairs: Vec<_> =
+                Pairs { text, fault: false }.map(|(key, value)| (key, value.into_owned())).collect();
             let want: Vec<_> = want.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
             assert_eq!(pairs, want, "{text}");
         };
         check("a=1 b=\"x y\" flag c=", &[("a", "1"), ("b", "x y"), ("flag", ""), ("c", "")]);
         check(r#"a="q \" \n \u00e9" b=2"#, &[("a", "q \" \n é"), ("b", "2")]);
         check("a=1 b=\"open", &[("a", "1")]);
+        check(r#"a="it\'s \\' \ud83d" b=1"#, &[("a", "it's \\' \u{fffd}"), ("b", "1")]);
+        check("a=1 \u{fffd}b=2 c=3", &[("a", "1")]);
         check("a=1 =2 c=3", &[("a", "1")]);
         check("a=1=2 c=3", &[]);
         check("", &[]);

@@ -21,8 +21,8 @@ struct MatchConfig {
 }
 
 pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
-    // Promtail names the pipeline so in its own metrics, which nobody reads.
-    let config: MatchConfig = compile.read_with(body, &["pipeline_name"])?;
+    // `pipeline_name` is the name that Promtail's own metrics give it, which nobody reads.
+    let config: MatchConfig = compile.read(body)?;
     let selector = match Selector::parse(&config.selector) {
         Ok(selector) => Some(selector),
         Err(problem) => compile.problem(body, "selector", &problem),

@@ -60,6 +60,9 @@ struct HistogramConfig {
     value: Option<String>,
 }
 
+/// Upper bounds where none are given: Prometheus' for seconds.
+const DEFAULT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 /// What is done with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
@@ -86,6 +89,9 @@ struct Rule {
 struct MetricsStage(Vec<Rule>);
 
 pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
+    if !body.is_map() {
+        return compile.problem(body, "", "give metrics by their names");
+    }
     let mut rules = Vec::new();
     for (name, body) in body.entries() {
         rules.push(rule(name, &body, compile));
@@ -128,8 +134,13 @@ fn rule(name: &str, body: &Value, compile: &mut Compile<'_>) -> Option<Rule> {
         "histogram" => {
             let histogram: HistogramConfig = compile.read(&at)?;
             let mut buckets = histogram.buckets;
-            if buckets.is_empty() || buckets.iter().any(|b| b.is_nan()) {
-                return compile.problem(body, "config.buckets", "give a list of upper bounds");
+            if buckets.iter().any(|bound| bound.is_nan()) {
+                return compile.problem(body, "config.buckets", "upper bounds must be numbers");
+            }
+            // The last bucket has no bound in any case.
+            buckets.retain(|bound| *bound != f64::INFINITY);
+            if buckets.is_empty() {
+                buckets.extend(DEFAULT_BUCKETS);
             }
             buckets.sort_by(f64::total_cmp);
             buckets.dedup();
@@ -143,15 +154,14 @@ fn rule(name: &str, body: &Value, compile: &mut Compile<'_>) -> Option<Rule> {
             );
         }
     };
-    let metric =
+    let (metric, hides) =
         compile.metrics.custom.metric(&full_name, &config.description, kind, config.max_idle_duration.get());
-    match metric {
-        Ok(metric) => {
-            let source = config.source.as_deref().filter(|s| !s.is_empty()).unwrap_or(name).into();
-            Some(Rule { source, action, value, metric })
-        }
-        Err(problem) => compile.problem(body, "", &problem),
+    if hides {
+        let text = format!("another stage has a metric {full_name} of another type or with other buckets");
+        compile.problem::<()>(body, "", &text);
     }
+    let source = config.source.as_deref().filter(|s| !s.is_empty()).unwrap_or(name).into();
+    Some(Rule { source, action, value, metric })
 }
 
 fn counter_action(config: &CounterConfig, body: &Value, compile: &mut Compile<'_>) -> Option<Action> {

@@ -14,6 +14,7 @@ mod drop;
 mod examples;
 mod flat_json;
 mod fudge;
+mod go_json;
 mod json;
 mod json_path;
 mod label_cache;
@@ -33,6 +34,7 @@ mod replace;
 mod sampling;
 mod selector;
 mod sprig;
+mod sprig_text;
 mod template;
 mod tenant;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use service::config::{self, Value};
 use super::compile::Compile;
 use super::{Hold, Stage};
 use crate::entry::{Entry, Tickets};
+use crate::extracted::Extracted;
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default)]
@@ -19,7 +20,7 @@ struct MultilineConfig {
     firstline: String,
     /// So long a block waits for its next line.
     max_wait_time: config::Duration,
-    /// Lines of one block.
+    /// Lines of one block; 0 means any number.
     max_lines: usize,
 }
 
@@ -32,8 +33,12 @@ impl Default for MultilineConfig {
 /// Bytes of one block, and of all open ones: beyond it they are handed on.
 const MAX_BYTES: usize = 4 << 20;
 const MAX_ALL_BYTES: usize = 16 << 20;
+/// Bytes of values that are remembered for the rest of a block that was handed on.
+const MAX_VALUES: usize = 4096;
 /// A stream without a line for so long is forgotten.
 const FORGET: Duration = Duration::from_secs(300);
+/// Streams that are remembered; beyond it those without an open block are forgotten, or all if they are few.
+const MAX_STREAMS: usize = 10_000;
 
 struct Multiline {
     firstline: Regex,
@@ -49,30 +54,32 @@ struct Stream {
     block: Option<Entry>,
     lines: usize,
     timestamp: Timestamp,
+    /// The values, where a block was handed on that may go on.
+    values: Extracted,
     latest: Instant,
 }
 
 pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
     let config: MultilineConfig = compile.read(body)?;
     let firstline = compile.regex(body, "firstline", &config.firstline);
-    if config.max_lines == 0 {
-        return compile.problem(body, "max_lines", "must be at least 1");
-    }
-    if config.max_wait_time.is_zero() {
-        return compile.problem(body, "max_wait_time", "must be more than 0");
-    }
     Stage::hold(Multiline {
         firstline: firstline?,
         max_wait: config.max_wait_time.get(),
-        max_lines: config.max_lines,
+        // None counts without a bound; bytes have theirs.
+        max_lines: if config.max_lines == 0 { usize::MAX } else { config.max_lines },
         streams: HashMap::new(),
         bytes: 0,
     })
 }
 
 impl Stream {
-    /// Hands on the block, if there is one.
-    fn emit(&mut self, bytes: &mut usize, out: &mut Vec<Entry>) {
+    fn new(first: &Entry, now: Instant) -> Self {
+        let (timestamp, values) = (first.timestamp, Extracted::default());
+        Self { block: None, lines: 0, timestamp, values, latest: now }
+    }
+
+    /// Hands on the block, if there is one; lines that follow are of another.
+    fn end(&mut self, bytes: &mut usize, out: &mut Vec<Entry>) {
         if let Some(block) = self.block.take() {
             *bytes -= block.line.len();
             out.push(block);
@@ -80,13 +87,27 @@ impl Stream {
         self.lines = 0;
     }
 
+    /// Hands on the block, if there is one; lines that follow go on with it.
+    fn cut(&mut self, bytes: &mut usize, out: &mut Vec<Entry>) {
+        if let Some(block) = &self.block {
+            let few = block.extracted.text_bytes() <= MAX_VALUES;
+            self.values = if few { block.extracted.clone() } else { Extracted::default() };
+        }
+        self.end(bytes, out);
+    }
+
     /// Adds a line to the block, or begins one with it.
-    fn add(&mut self, mut entry: Entry, bytes: &mut usize) {
+    fn add(&mut self, mut entry: Entry, is_first: bool, bytes: &mut usize) {
         *bytes += entry.line.len();
         self.lines += 1;
         match &mut self.block {
             None => {
-                entry.timestamp = self.timestamp;
+                if is_first {
+                    self.timestamp = entry.timestamp;
+                } else {
+                    entry.timestamp = self.timestamp;
+                    entry.extracted.clone_from(&self.values);
+                }
                 self.block = Some(entry);
             }
             Some(block) => {
@@ -104,31 +125,45 @@ impl Stream {
     }
 }
 
+impl Multiline {
+    /// Makes room for another stream.
+    fn forget(&mut self, out: &mut Vec<Entry>) {
+        let keep = self.streams.values().filter(|stream| stream.block.is_some()).count() <= MAX_STREAMS / 2;
+        let bytes = &mut self.bytes;
+        self.streams.retain(|_, stream| {
+            if !keep {
+                stream.end(bytes, out);
+            }
+            stream.block.is_some()
+        });
+    }
+}
+
 impl Hold for Multiline {
     fn take(&mut self, entry: Entry, now: Instant, out: &mut Vec<Entry>) {
-        let Self { streams, bytes, .. } = self;
-        let first = self.firstline.is_match(&entry.line);
-        let stream = match streams.get_mut(&entry.labels) {
-            Some(stream) => stream,
+        let is_first = self.firstline.is_match(&entry.line);
+        if !self.streams.contains_key(&entry.labels) {
             // Lines before the first block begins pass as they are.
-            None if !first => return out.push(entry),
-            None => {
-                let new = Stream { block: None, lines: 0, timestamp: entry.timestamp, latest: now };
-                streams.entry(entry.labels.clone()).or_insert(new)
+            if !is_first {
+                return out.push(entry);
             }
-        };
-        if first {
-            stream.emit(bytes, out);
-            stream.timestamp = entry.timestamp;
+            if self.streams.len() >= MAX_STREAMS {
+                self.forget(out);
+            }
+        }
+        let Self { streams, bytes, max_lines, .. } = self;
+        let stream = streams.entry_ref(&entry.labels).or_insert_with(|| Stream::new(&entry, now));
+        if is_first {
+            stream.end(bytes, out);
         }
         stream.latest = now;
-        stream.add(entry, bytes);
+        stream.add(entry, is_first, bytes);
         let long = stream.block.as_ref().is_some_and(|block| block.line.len() > MAX_BYTES);
-        if long || stream.lines >= self.max_lines {
-            stream.emit(bytes, out);
+        if long || stream.lines >= *max_lines {
+            stream.cut(bytes, out);
         }
         if *bytes > MAX_ALL_BYTES {
-            streams.values_mut().for_each(|stream| stream.emit(bytes, out));
+            streams.values_mut().for_each(|stream| stream.cut(bytes, out));
         }
     }
 
@@ -137,7 +172,7 @@ impl Hold for Multiline {
         self.streams.retain(|_, stream| {
             let quiet = now.map(|now| now.saturating_duration_since(stream.latest));
             if quiet.is_none_or(|quiet| quiet >= max_wait) {
-                stream.emit(bytes, out);
+                stream.cut(bytes, out);
             }
             quiet.is_none_or(|quiet| quiet < FORGET.max(max_wait))
         });

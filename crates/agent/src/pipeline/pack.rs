@@ -9,7 +9,7 @@ use service::config::Value;
 
 use super::compile::Compile;
 use super::label_cache::LabelCache;
-use super::{Edit, Stage, Verdict};
+use super::{Edit, Stage, Verdict, go_json};
 use crate::entry::Entry;
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -39,37 +39,33 @@ pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> 
 impl Edit for Pack {
     fn edit(&mut self, entry: &mut Entry, _: Instant) -> Verdict {
         let names = &self.config.labels;
+        // A label that is no extracted value, such as one of `static_labels`, stays a label.
         let mut packed = BTreeMap::new();
+        self.cache.begin();
         for name in names {
-            if let Some(value) = entry.labels.get(name).map(Into::into).or_else(|| entry.extracted.text(name))
-            {
-                packed.insert(name.as_str(), value);
-            }
+            let value = entry.extracted.text(name);
+            self.cache.value(value.as_ref().map(|_| ""));
+            packed.extend(value.map(|value| (name.as_str(), value)));
         }
+        entry.labels = self.cache.apply(&entry.labels, |labels| {
+            for name in packed.keys() {
+                labels.remove(name);
+            }
+        });
         let mut line = String::with_capacity(entry.line.len() + entry.line.len() / 8 + 64);
         line.push('{');
         for (name, value) in packed.iter().map(|(n, v)| (*n, &**v)).chain([("_entry", entry.line.as_str())]) {
             line.push_str(if line.len() > 1 { "," } else { "" });
-            line.push_str(&json(name));
+            go_json::write_text(name, true, &mut line);
             line.push(':');
-            line.push_str(&json(value));
+            go_json::write_text(value, true, &mut line);
         }
         line.push('}');
         drop(packed);
         entry.line = line;
-        self.cache.begin();
-        entry.labels = self.cache.apply(&entry.labels, |labels| {
-            for name in names {
-                labels.remove(name);
-            }
-        });
         if self.config.ingest_timestamp {
             entry.timestamp = Timestamp::now();
         }
         Verdict::Keep
     }
-}
-
-fn json(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }

@@ -8,7 +8,7 @@ use model::regex::{Captures, Regex};
 use serde::{Deserialize, Serialize};
 use service::config::Value;
 
-use super::compile::{Compile, given};
+use super::compile::Compile;
 use super::{Edit, Stage, Verdict};
 use crate::entry::Entry;
 use crate::extracted::Extract;
@@ -60,13 +60,14 @@ struct RegexStage {
 }
 
 pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
-    // Promtail takes the key and does nothing with it.
-    let config: RegexConfig = compile.read_with(body, &["labels_from_groups"])?;
-    let regex = compile.regex(body, "expression", &config.expression)?;
+    let config: RegexConfig = compile.read(body)?;
+    let regex = compile.regex(body, "expression", &config.expression);
+    let source = compile.source(body, config.source);
+    let regex = regex?;
     if regex.capture_names().iter().flatten().next().is_none() {
-        return compile.problem(body, "expression", "name at least one group, like (?P<level>\\w+)");
+        compile.warn(body, "expression", "takes nothing out of a line: name a group, like (?P<level>\\w+)");
     }
-    Stage::edit(RegexStage { groups: Groups::new(regex), source: given(&config.source) })
+    Stage::edit(RegexStage { groups: Groups::new(regex), source: source? })
 }
 
 impl Edit for RegexStage {

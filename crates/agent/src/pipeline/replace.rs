@@ -9,7 +9,7 @@ use model::regex::Regex;
 use serde::{Deserialize, Serialize};
 use service::config::Value;
 
-use super::compile::{Compile, given};
+use super::compile::Compile;
 use super::template::{StageTemplate, TemplateData};
 use super::{Edit, Stage, Verdict};
 use crate::entry::Entry;
@@ -34,10 +34,11 @@ pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> 
     let config: ReplaceConfig = compile.read(body)?;
     let regex = compile.regex(body, "expression", &config.expression);
     let template = compile.template(body, "replace", &config.replace);
-    let (regex, template) = (regex?, template?);
+    let source = compile.source(body, config.source);
+    let (regex, template, source) = (regex?, template?, source?);
     let names = regex.capture_names().iter().enumerate();
     let names = names.filter_map(|(i, name)| Some((i, name.as_deref()?.into()))).collect();
-    Stage::edit(Replace { regex, names, source: given(&config.source), template })
+    Stage::edit(Replace { regex, names, source, template })
 }
 
 /// The text, and the new values of the named groups of the first match.
@@ -68,8 +69,9 @@ impl Replace {
         let first = first?;
         out.push_str(&text[copied..]);
         let value = |(i, name): &(usize, Arc<str>)| {
-            let (start, end) = first.get(*i)?;
-            Some((name.clone(), made.get(&text[start..end])?.clone()))
+            // A group that took no part is an empty text, which another may have been too.
+            let group = first.get(*i).map_or("", |(start, end)| &text[start..end]);
+            Some((name.clone(), made.get(group)?.clone()))
         };
         Some((out, self.names.iter().filter_map(value).collect()))
     }

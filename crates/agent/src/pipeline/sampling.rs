@@ -13,7 +13,8 @@ use crate::entry::Entry;
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 struct SamplingConfig {
-    rate: Option<f64>,
+    /// The part that is kept.
+    rate: f64,
     drop_counter_reason: Option<String>,
 }
 
@@ -24,12 +25,12 @@ struct Sampling {
 
 pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
     let config: SamplingConfig = compile.read(body)?;
-    let Some(rate) = config.rate.filter(|rate| (0.0..=1.0).contains(rate)) else {
+    if !(0.0..=1.0).contains(&config.rate) {
         return compile.problem(body, "rate", "give the part that is kept, from 0 to 1");
-    };
+    }
     let reason = config.drop_counter_reason.as_deref().filter(|r| !r.is_empty());
     let dropped = compile.dropped(reason.unwrap_or("sampling_stage"));
-    Stage::edit(Sampling { rate, dropped })
+    Stage::edit(Sampling { rate: config.rate, dropped })
 }
 
 impl Edit for Sampling {

@@ -61,11 +61,13 @@ struct Parser<'a> {
 impl<'a> Parser<'a> {
     fn selector(&mut self) -> Result<Selector, String> {
         self.expect("{")?;
-        let mut matchers = vec![self.matcher()?];
+        let mut matchers = Vec::new();
         while !self.skip("}") {
-            self.expect(",")?;
-            if self.skip("}") {
-                break;
+            if !matchers.is_empty() {
+                self.expect(",")?;
+                if self.skip("}") {
+                    break;
+                }
             }
             matchers.push(self.matcher()?);
         }
@@ -203,6 +205,8 @@ mod tests {
         check(r#"{app="api"} |= "x" or "y" |~ `^\w+$`"#, "my", true);
         check(r#"{app="\u0061pi"} |~ "\\d""#, "1", true);
         check("{app=\"api\"} # a comment\n|= \"x\"", "x", true);
+        check("{} |= \"x\"", "x", true);
+        check("{}", "", true);
     }
 
     #[test]
@@ -212,7 +216,7 @@ mod tests {
             assert!(problem.ends_with(want), "{problem}");
         };
         check("app", "column 1: expected {");
-        check("{}", "column 2: expected the name of a label");
+        check("{,}", "column 2: expected the name of a label");
         check("{a}", "column 3: expected =, !=, =~ or !~");
         check("{a=b}", "column 4: expected a text in quotes");
         check("{a=\"b}", "expected a closing \"");

@@ -59,7 +59,8 @@ impl Data for TemplateData<'_> {
 
     fn field(&self, name: &str) -> TemplateValue<'_> {
         match (name, self.entry) {
-            ("Value", _) => self.value.clone(),
+            // One of this name is seen where there is no other.
+            ("Value", _) if self.value != TemplateValue::Nil => self.value.clone(),
             ("Entry", Some(line)) => TemplateValue::text(line),
             _ => self.extracted.get(name).map_or(TemplateValue::Nil, text),
         }

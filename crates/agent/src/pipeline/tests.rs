@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use model::{Labels, Timestamp};
 use proptest::prelude::*;
 use service::Metrics;
+use service::config::{Problems, Value};
 
+use super::Pipeline;
 use super::examples::{compile, entry, run, show};
 use crate::entry::{Entry, Tickets};
 use crate::metrics::{AgentMetrics, StageMetrics};
 use crate::progress::{Progress, Ticket};
+use crate::source::{Ranges, Source, Unsaved};
 
 /// What comes out is given an entry a line.
 #[track_caller]
@@ -33,12 +36,11 @@ fn faults(stages: &str, want: &[&str]) {
 #[test]
 fn all_faults_are_told_with_their_place() {
     faults(
-        "- json: {expressions: {a: 'foo['}}\n- regex: {expression: '('}\n- nope: {}\n- drop: {sourc: a}",
+        "- json: {expressions: {a: 'foo[',}}\n- regex: {expression: '('}\n- nope: {}\n- drop: {sourc: a}",
         &[
             "pipeline_stages[0].json.expressions.a: 'foo['",
             "pipeline_stages[1].regex.expression: '('",
             "pipeline_stages[2].nope: no pipeline stage is called 'nope'",
-            "pipeline_stages[3].drop.sourc",
             "pipeline_stages[3].drop: give at least one of",
         ],
     );
@@ -63,25 +65,38 @@ fn all_faults_are_told_with_their_place() {
         "- timestamp: {location: Nowhere, action_on_failure: no}",
         &["timestamp.source", "timestamp.format", "timestamp.location", "timestamp.action_on_failure"],
     );
-    faults("- multiline: {max_lines: 0}", &["multiline.firstline", "multiline.max_lines"]);
+    faults("- multiline: {max_lines: 0}", &["multiline.firstline"]);
+    faults(
+        "- json: {expressions: {log-level: }}",
+        &["json.expressions.log-level: 'log-level' is no JMESPath"],
+    );
+    for stage in [
+        "json: {expressions: {a: }",
+        "logfmt: {mapping: {a: }",
+        "regex: {expression: a",
+        "replace: {expression: a",
+    ] {
+        faults(&format!("- {stage}, source: ''}}"), &["source: name an extracted value"]);
+    }
+    faults("- docker", &["pipeline_stages[0]: expected a map of one stage, such as `- docker:`"]);
+    faults("-\n- [a]", &["pipeline_stages[0]: expected a map", "pipeline_stages[1]: expected a map"]);
+    faults("docker: {}", &["pipeline_stages: expected a list of stages"]);
+    faults("- metrics:", &["metrics: give metrics by their names"]);
     faults("- tenant: {value: a, label: b}", &["exactly one"]);
     faults("- limit: {rate: 1, burst: 0}", &["rate and burst"]);
     faults("- limit: {rate: 1, burst: 1, by_label_name: a}", &["limit.by_label_name"]);
     faults("- sampling: {rate: 1.5}", &["sampling.rate"]);
-    faults("- sampling: {}", &["sampling.rate"]);
     faults("- drop: {source: a, value: b, expression: c}", &["drop.value"]);
     faults("- drop: {value: b}", &["drop.value"]);
     faults("- labelallow: []", &["labelallow"]);
     faults("- geoip: {db: /x, source: ip, db_type: town}", &["geoip.db_type", "geoip: geoip databases"]);
-    faults("- cri: {max_partial_lines: 0}", &["cri.max_partial_lines"]);
-    faults("- regex: {expression: a}", &["name at least one group"]);
     faults("- output: {}", &["output.source"]);
     faults("- logfmt: {}", &["logfmt.mapping"]);
     faults(
-        "- metrics:\n    a: {type: counter, config: {action: no}}\n    b: {type: gauge, config: {action: inc, buckets: [1]}}\n    c: {type: histogram}\n    d: {type: x}\n    e: {type: counter, max_idle_duration: 1ms, config: {action: inc}}\n    f: {type: counter, config: {action: inc, match_all: true, count_entry_bytes: true}}",
+        "- metrics:\n    a: {type: counter, config: {action: no}}\n    b: {type: gauge, config: {action: }}\n    c: {type: histogram, config: {buckets: [.nan]}}\n    d: {type: x}\n    e: {type: counter, max_idle_duration: 1ms, config: {action: inc}}\n    f: {type: counter, config: {action: inc, match_all: true, count_entry_bytes: true}}",
         &[
             "metrics.a.config.action",
-            "metrics.b.config.buckets",
+            "metrics.b.config.action",
             "metrics.c.config.buckets",
             "metrics.d.type",
             "metrics.e.max_idle_duration",
@@ -92,6 +107,42 @@ fn all_faults_are_told_with_their_place() {
         "- metrics: {a: {type: counter, config: {action: inc}}}\n- metrics: {a: {type: gauge, config: {action: inc}}}",
         &["another stage has a metric"],
     );
+}
+
+#[test]
+fn what_promtail_takes_is_taken() {
+    for stages in [
+        "- {}",
+        "- docker:",
+        "- cri:",
+        "- cri: {max_partial_lines: 0}",
+        "- decolorize:",
+        "- pack:",
+        "- eventlogmessage:",
+        "- labels: {}",
+        "- labels: {a: null, b: ''}",
+        "- static_labels: {a: 5, b: true, c: null, d: 1.50}",
+        "- metrics: {}",
+        "- metrics: {a: {type: HISTOGRAM}}",
+        "- metrics: {a: {type: Counter, config: {match_all: true, action: INC, nope: 1}}}",
+        "- multiline: {firstline: a, max_lines: 0, max_wait_time: 0s}",
+        "- regex: {expression: a, labels_from_groups: true}",
+        "- json: {expressions: {a: , 'b.c': , d: '\"e-f\"'}, whatever: {x: 1}}",
+        "- match: {selector: '{}', stages: [{docker: }], pipeline_name: x}",
+        "- match: {selector: '{a=\"b\"} |= `c`', action: drop}",
+        "- sampling: {}",
+        "- drop: {expression: ''}",
+        "- drop: {source: a, value: 5}",
+        "- drop: {source: [a, b], longer_than: 40, older_than: 1h}",
+        "- replace: {expression: (a), replace: 1}",
+        "- limit: {rate: 0.5, burst: 1, drop: true, by_label_name: a}",
+        "- timestamp: {source: a, format: Unix, location: '', action_on_failure: skip}",
+        "- template: {source: a, template: }",
+        "- tenant: {value: 5}",
+    ] {
+        let problems = compile(stages, &StageMetrics::default()).err();
+        assert_eq!(problems, None, "{stages}");
+    }
 }
 
 #[test]
@@ -118,6 +169,21 @@ fn values() {
         "- json: {expressions: {a: 'length(x)', b: 'x[?n>`1`].n | [0]', c: 'y || z'}}",
         r#"{"x":[{"n":1},{"n":2}],"z":"q"}"#,
         r#"{a="2", app="shop", b="2", c="q"}"#,
+    );
+    labelled(
+        "- json: {expressions: {x.y: }}\n- template: {source: a, template: '{{ index . \"x.y\" }}'}",
+        r#"{"x":{"y":"v"}}"#,
+        r#"{a="v", app="shop"}"#,
+    );
+    labelled(
+        "- json: {expressions: {a: o, b: n, c: 'n.x'}}",
+        r#"{"o":{"f":1.0,"g":[1e21,0.0000001],"h":"<a&b>"},"n":1e-7}"#,
+        r#"{a="{\"f\":1,\"g\":[1e+21,1e-7],\"h\":\"\\u003ca\\u0026b\\u003e\"}", app="shop", b="0.0000001"}"#,
+    );
+    labelled(
+        "- json: {expressions: {a: , b: 'length(a)'}}",
+        r#"{"a":"\ud83d!"}"#,
+        "{a=\"\u{fffd}!\", app=\"shop\", b=\"2\"}",
     );
     // One fault anywhere, and nothing counts.
     labelled("- json: {expressions: {a: }}", r#"{"a":"1","b":}"#, r#"{app="shop"}"#);
@@ -157,10 +223,120 @@ fn drops() {
     check("- json: {expressions: {a: }}\n- drop: {source: a}", "{\"a\":null}\nx", r#"{app="shop"} x"#);
     check("- drop: {source: [app, none], expression: shop}", "a", "");
     check("- drop: {source: none, expression: '.*'}", "a", r#"{app="shop"} a"#);
+    // One that is null is not compared, also beside others.
+    check(
+        "- json: {expressions: {a: , b: }}\n- drop: {source: [a, b], expression: '^x'}",
+        "{\"a\":\"x\"}\n{\"a\":\"x\",\"b\":1}",
+        r#"{app="shop"} {"a":"x"}"#,
+    );
+    // An empty value is none: the source alone decides.
+    check("- drop: {source: app, value: ''}", "a", "");
+    check("- drop: {source: app, value: shop, separator: x}", "a", "");
+    check("- drop: {source: app, value: sho}", "a", r#"{app="shop"} a"#);
+    check(
+        "- json: {expressions: {a: }, drop_malformed: true}",
+        "null\n[]\n{}",
+        r#"{app="shop"} null
+{app="shop"} {}"#,
+    );
     check("- drop: {longer_than: 5b}", "12345\n123456", r#"{app="shop"} 12345"#);
     // Lines of tests are read in 1970.
     check("- drop: {older_than: 24h}", "a", "");
     check("- drop: {older_than: 24h, expression: b}", "a", r#"{app="shop"} a"#);
+}
+
+#[test]
+fn corners() {
+    // Labels are extracted values anew for stages that are pipelines to Promtail.
+    check(
+        "- static_labels: {x: y}\n- docker: {}\n- output: {source: x}",
+        r#"{"log":"l","stream":"stdout","time":"2026-11-02T12:00:00Z"}"#,
+        r#"2026-11-02T12:00:00Z {app="shop", stream="stdout", x="y"} y"#,
+    );
+    // A label that is no extracted value is not packed.
+    check(
+        "- static_labels: {x: y}\n- pack: {labels: [x, app], ingest_timestamp: false}",
+        "<a> & b",
+        r#"{x="y"} {"app":"shop","_entry":"\u003ca\u003e \u0026 b"}"#,
+    );
+    check("- static_labels: {app: }", "l", r#"{app="shop"} l"#);
+    // Names of layouts are Promtail's; those that it does not know are layouts. A location is for layouts without a name.
+    let time = |config: &str, text: &str, want: &str| {
+        let stages =
+            format!("- template: {{source: t, template: '{text}'}}\n- timestamp: {{source: t, {config}}}");
+        check(&stages, "l", &format!("{want}{{app=\"shop\"}} l"));
+    };
+    time("format: Kitchen", "3:04PM", "");
+    time("format: ANSIC, location: America/New_York", "Mon Nov  2 12:00:00 2026", "2026-11-02T12:00:00Z ");
+    time(
+        "format: 'Jan _2 15:04:05 2006', location: America/New_York",
+        "Nov  2 12:00:00 2026",
+        "2026-11-02T17:00:00Z ",
+    );
+    time("format: '2006-01-02 15:04:05,000'", "2026-11-02 12:00:00,250", "2026-11-02T12:00:00.25Z ");
+    time("format: Unix", "1793620800.", "");
+    time(
+        "format: UnixMs, fallback_formats: [RFC1123Z]",
+        "Mon, 02 Nov 2026 12:00:00 +0100",
+        "2026-11-02T11:00:00Z ",
+    );
+    // Only joined lines are cut.
+    check(
+        "- cri: {max_partial_line_size: 3b, max_partial_line_size_truncate: true}",
+        "2026-11-02T12:00:00Z stdout F abcdef",
+        r#"2026-11-02T12:00:00Z {app="shop", stream="stdout"} abcdef"#,
+    );
+    // A fault ends the reading of all lines.
+    check(
+        "- replace: {expression: '(;)', replace: '{{ \"\\n\" }}'}\n- template: {source: e, template: '{{ .Entry }}'}\n- logfmt: {source: e, mapping: {a: , b: , c: }}\n- template: {source: e, template: '{{ .a }} {{ .b }} {{ .c }}'}\n- output: {source: e}",
+        "a=1;b=2\na=1 b=\"2;c=3",
+        "{app=\"shop\"} 1 2 <no value>\n{app=\"shop\"} 1 <no value> <no value>",
+    );
+    check(
+        "- json: {expressions: {message: }}\n- eventlogmessage: {}\n- template: {source: o, template: '{{ .Message_type }}|{{ ._Security_ID }}|{{ ._st }}|{{ .app_extracted }}'}\n- output: {source: o}",
+        r#"{"message":"Message type:\r\n\tSecurity ID:\t\tS-1-5\r\n1st: one\r\napp: winlogon\r\nnone"}"#,
+        r#"{app="shop"} |S-1-5|one|winlogon"#,
+    );
+    // What a block was begun with counts for all of its pieces.
+    check(
+        "- regex: {expression: '^\\[(?P<n>\\d)\\]'}\n- multiline: {firstline: '^\\[', max_lines: 2}\n- labels: {n: }",
+        "[1] a\nb\nc",
+        "{app=\"shop\", n=\"1\"} [1] a\nb\n{app=\"shop\", n=\"1\"} c",
+    );
+}
+
+#[test]
+fn endless_labels_do_not_fill_the_memory() {
+    let metrics = Metrics::default();
+    let agent = AgentMetrics::new(&metrics);
+    let stages =
+        "- multiline: {firstline: '^A'}\n- limit: {rate: 0.001, burst: 1, drop: true, by_label_name: s}";
+    let mut pipeline = compile(stages, &agent.stages).unwrap();
+    let (progress, now) = (Progress::new(0), Instant::now());
+    let ticket = progress.open(1);
+    let mut out = Vec::new();
+    for i in 0..25_000 {
+        for _ in 0..2 {
+            pipeline.run(at("A", &[("s", &i.to_string())], &ticket), now, &mut out);
+        }
+    }
+    pipeline.finish(now, &mut out);
+    ticket.done(1);
+    assert_eq!(out.len(), 25_000);
+    assert!(metrics.text().matches("logentry_dropped_lines_by_label_total{").count() <= 10_000);
+    out.iter().for_each(|entry| entry.tickets.done());
+    assert_eq!(progress.acknowledged(), 1);
+}
+
+#[test]
+fn many_parts_and_many_keys_cost_no_more_than_their_bytes() {
+    let parts = "2026-11-02T12:00:00Z stdout P ".to_owned() + &"x".repeat(100) + "\n";
+    let lines = parts.repeat(30_000) + "2026-11-02T12:00:00Z stdout F end";
+    assert_eq!(run("- cri: {}", &lines).unwrap().matches('x').count(), 3_000_000);
+    let message: String = (0..100_000).map(|i| format!("k{i}: {i}\r\n")).collect();
+    let line = serde_json::json!({ "message": message }).to_string();
+    let stages = "- json: {expressions: {message: }}\n- eventlogmessage: {}\n- output: {source: k99999}";
+    check(stages, &line, r#"{app="shop"} 99999"#);
 }
 
 fn at(line: &str, labels: &[(&str, &str)], ticket: &Arc<Ticket>) -> Entry {
@@ -286,6 +462,37 @@ fn metrics_are_exposed() {
     }
 }
 
+#[test]
+fn metrics_may_change_with_the_configuration() {
+    let metrics = Metrics::default();
+    let agent = AgentMetrics::new(&metrics);
+    let stage = |buckets: &str| {
+        let stages: Result<Value, _> = serde_json::from_str(&format!(
+            r#"[{{"metrics": {{"s": {{"type": "histogram", "source": "n", "config": {{"buckets": [{buckets}]}}}}}}}}]"#
+        ));
+        let stages = stages.unwrap();
+        let mut problems = Problems::default();
+        (Pipeline::compile(&stages, &agent.stages, &mut problems), problems)
+    };
+    let run = |pipeline: &mut Pipeline| {
+        let line = Entry::new(Timestamp(1), String::new(), Labels::from_pairs([("n", "0.5")]));
+        pipeline.run(line, Instant::now(), &mut Vec::new());
+        metrics.text()
+    };
+    let (mut old, problems) = stage("1");
+    assert!(problems.is_empty());
+    assert!(run(&mut old).contains("_bucket{le=\"1.0\",n=\"0.5\"} 1"));
+    // What was only looked at changes nothing; what takes the old one's place is shown in its place.
+    assert!(!stage("2").1.is_empty());
+    assert!(run(&mut old).contains("_bucket{le=\"1.0\",n=\"0.5\"} 2"));
+    let (mut new, _) = stage("3");
+    drop(old);
+    let text = run(&mut new);
+    assert!(text.contains("_bucket{le=\"3.0\",n=\"0.5\"} 1") && !text.contains("le=\"1.0\""), "{text}");
+    drop(new);
+    assert!(!metrics.text().contains("promtail_custom_s"));
+}
+
 /// All stages that read lines, in one pipeline after the other.
 const EVERYTHING: &[&str] = &[
     "- docker: {}\n- json: {expressions: {a: , b: 'x.y[0]', c: 'keys(@)'}}\n- labels: {a: , b: }\n- structured_metadata: {c: , a: }",
@@ -312,6 +519,59 @@ proptest! {
             out.iter().for_each(|entry| entry.tickets.done());
             // Whatever became of the lines, each is accounted for.
             prop_assert_eq!(progress.acknowledged(), 1);
+        }
+    }
+
+    /// Whatever the interleaving of streams and ticks, entries of one source have ranges that follow each other, and all of them
+    /// together are the input.
+    #[test]
+    fn blocks_cover_their_source(
+        steps in proptest::collection::vec((0..3_usize, any::<bool>(), 0..3_u64), 1..60),
+        max_lines in 0..4_usize,
+    ) {
+        let stages = format!("- multiline: {{firstline: '^A', max_wait_time: 2s, max_lines: {max_lines}}}");
+        let mut pipeline = compile(&stages, &StageMetrics::default()).unwrap();
+        let sources: Vec<_> = (0..3).map(|_| Progress::of_source(0, Source::new(), Arc::<Unsaved>::default())).collect();
+        let (mut ends, mut texts) = ([0_u64; 3], [const { String::new() }; 3]);
+        let (mut now, mut out) = (Instant::now(), Vec::new());
+        for (i, (source, first, seconds)) in steps.iter().enumerate() {
+            now += Duration::from_secs(*seconds);
+            pipeline.tick(now, &mut out);
+            let line = format!("{}{i}", if *first { "A" } else { "b" });
+            let (start, end) = (ends[*source], ends[*source] + line.len() as u64 + 1);
+            let ticket = sources[*source].open(end);
+            let mut entry = Entry::new(Timestamp(7), line.clone(), Labels::from_pairs([("s", source.to_string())]));
+            entry.tickets = Tickets::of_bytes(&ticket, Ranges::one(start, end));
+            ticket.done(1);
+            pipeline.run(entry, now, &mut out);
+            ends[*source] = end;
+            texts[*source] += &(line + "\n");
+        }
+        // The last lines wait for more of them, and are handed on when none came.
+        now += Duration::from_secs(2);
+        pipeline.tick(now, &mut out);
+        let through = out.len();
+        pipeline.finish(now, &mut out);
+        prop_assert_eq!(out.len(), through);
+        let (mut next, mut got) = ([0_u64; 3], [const { String::new() }; 3]);
+        for entry in &out {
+            let source: usize = entry.labels.get("s").unwrap().parse().unwrap();
+            let (progress, ranges) = entry.tickets.origin().unwrap();
+            prop_assert!(Arc::ptr_eq(progress, &sources[source]));
+            prop_assert_eq!(ranges.len(), 1);
+            prop_assert_eq!(ranges[0].start, next[source]);
+            prop_assert_eq!(ranges[0].end - ranges[0].start, entry.line.len() as u64 + 1);
+            next[source] = ranges[0].end;
+            got[source] += &(entry.line.clone() + "\n");
+            let lines = entry.line.lines().count();
+            prop_assert!(max_lines == 0 || lines <= max_lines);
+            prop_assert!(entry.line.lines().skip(1).all(|line| line.starts_with('b')));
+        }
+        prop_assert_eq!(next, ends);
+        prop_assert_eq!(got, texts);
+        out.iter().for_each(|entry| entry.tickets.done());
+        for (progress, end) in sources.iter().zip(ends) {
+            prop_assert_eq!(progress.acknowledged(), end);
         }
     }
 

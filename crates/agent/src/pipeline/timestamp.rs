@@ -30,8 +30,15 @@ enum Format {
     Unix(i64),
     /// RFC 3339 with any fraction, the most frequent of all.
     Rfc3339,
+    /// A layout that has a name: without a zone in the text it is UTC, whatever the location.
+    Named(Layout),
+    /// A layout of the user's own.
     Layout(Layout),
 }
+
+/// The layouts that have names; other names of Go's are layouts like any text.
+const NAMED: [&str; 8] =
+    ["ANSIC", "UnixDate", "RubyDate", "RFC822", "RFC822Z", "RFC850", "RFC1123", "RFC1123Z"];
 
 struct SetTimestamp {
     source: Arc<str>,
@@ -70,6 +77,7 @@ impl SetTimestamp {
         self.formats.iter().find_map(|format| match format {
             Format::Unix(unit) => read_unix(text, *unit),
             Format::Rfc3339 => read_rfc3339(text),
+            Format::Named(layout) => layout.read(text, &Zone::utc()).ok(),
             Format::Layout(layout) if layout.has_year() => layout.read(text, &self.zone).ok(),
             Format::Layout(layout) => layout.read_near(text, &self.zone, Timestamp::now()).ok(),
         })
@@ -101,7 +109,10 @@ fn format(name: &str) -> Format {
         "UnixNs" => Format::Unix(1),
         // Go reads a fraction with either layout.
         "RFC3339" | "RFC3339Nano" => Format::Rfc3339,
-        name => Format::Layout(Layout::named(name).unwrap_or_else(|| Layout::parse(name))),
+        name => match Layout::named(name).filter(|_| NAMED.contains(&name)) {
+            Some(layout) => Format::Named(layout),
+            None => Format::Layout(Layout::parse(name)),
+        },
     }
 }
 
@@ -112,7 +123,7 @@ fn read_unix(text: &str, unit: i64) -> Option<Timestamp> {
     }
     let (whole, fraction) = text.split_once('.').filter(|_| unit == 1_000_000_000)?;
     let whole: i64 = whole.parse().ok()?;
-    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+    if fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let digits = format!("{:0<9}", fraction.get(..fraction.len().min(9))?);
@@ -174,6 +185,9 @@ mod tests {
         check("1793620801123", 1_000_000, Some(Timestamp(1_793_620_801_123_000_000)));
         check("x", 1, None);
         check("1.5", 1, None);
+        check("1.", 1_000_000_000, None);
+        check("-1.25", 1_000_000_000, Some(Timestamp(-750_000_000)));
+        check("9223372036854775807", 1_000_000_000, None);
         check("1.-5", 1_000_000_000, None);
         check("1.é5", 1_000_000_000, None);
     }

@@ -33,7 +33,10 @@ struct EventMessage {
 }
 
 pub(super) fn compile(body: &Value, compile: &mut Compile<'_>) -> Option<Stage> {
-    let config: EventConfig = compile.read(body)?;
+    let mut config: EventConfig = compile.read(body)?;
+    if config.source.is_empty() {
+        config.source = EventConfig::default().source;
+    }
     if !is_label_name(&config.source) {
         return compile.problem(body, "source", &format!("'{}' is not a name", config.source));
     }
@@ -58,9 +61,6 @@ impl Edit for EventMessage {
                 }
                 name = sanitized(key);
             }
-            if name.is_empty() || value.is_empty() {
-                continue;
-            }
             if !self.overwrite && entry.extracted.get(&name).is_some() {
                 name.push_str("_extracted");
             }
@@ -70,12 +70,9 @@ impl Edit for EventMessage {
     }
 }
 
-/// A name of the letters, digits and underscores that label names may have.
+/// A name with an underscore for each character that has no place in the name of a label.
 fn sanitized(key: &str) -> String {
-    let mut name: String =
-        key.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if name.starts_with(|c: char| c.is_ascii_digit()) {
-        name.insert(0, '_');
-    }
-    name
+    let fits = |(at, c): (usize, char)| c.is_ascii_alphabetic() || c.is_ascii_digit() && at > 0;
+    let name: String = key.char_indices().map(|at| if fits(at) { at.1 } else { '_' }).collect();
+    if name.is_empty() { "_".to_owned() } else { name }
 }

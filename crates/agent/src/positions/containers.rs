@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::LinePlace;
-use super::state::{OF_CLIENT, Owner};
+use super::known::Owner;
+use super::state::OF_CLIENT;
 use crate::progress::Progress;
 use crate::source::Source;
 
@@ -91,7 +92,7 @@ impl Containers {
         self.known.get(container).is_some_and(|known| known.iter().any(is_for))
     }
 
-    /// Offset and source for an owner, by the rules of files ([`KnownFiles::find`](super::state::KnownFiles::find)).
+    /// Offset and source for an owner, by the rules of files ([`KnownFiles::find`](super::known::KnownFiles::find)).
     pub(super) fn find(
         &self,
         container: &str,

@@ -5,9 +5,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::content::{age, open_regular};
 
 /// `decompression` of a scrape config.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +61,7 @@ impl Format {
         };
         let mut first = [0; 4];
         let first = &mut first[..magic.len()];
-        File::open(path).and_then(|file| file.read_exact_at(first, 0)).ok()?;
+        open_regular(path).and_then(|file| file.read_exact_at(first, 0)).ok()?;
         (first == magic).then_some(format)
     }
 
@@ -146,8 +148,8 @@ impl Archive {
 
     /// The same, and nothing more will be written: what broke off may still be in the making.
     pub(super) fn is_complete(&self) -> bool {
-        let quiet = |m: std::fs::Metadata| m.modified().ok()?.elapsed().ok().map(|age| age >= ABANDONED);
-        self.has_ended() && (!self.is_broken || self.file.metadata().ok().and_then(quiet).unwrap_or(true))
+        let quiet = |m: std::fs::Metadata| age(&m).is_none_or(|age| age >= ABANDONED);
+        self.has_ended() && (!self.is_broken || self.file.metadata().is_ok_and(quiet))
     }
 
     /// Bytes of content; unknown before the end.
@@ -222,8 +224,8 @@ impl Archive {
 
     /// Whether more was written since the end was found at `size`, and is complete by now.
     fn has_grown(&self, size: u64) -> bool {
-        let quiet = |at: SystemTime| at.elapsed().is_ok_and(|age| age >= SETTLED);
-        self.file.metadata().is_ok_and(|m| m.len() != size && m.modified().is_ok_and(quiet))
+        let quiet = |m: &std::fs::Metadata| age(m).is_none_or(|age| age >= SETTLED);
+        self.file.metadata().is_ok_and(|m| m.len() != size && quiet(&m))
     }
 }
 

@@ -66,7 +66,8 @@ impl Encoding {
         self.0.is_none()
     }
 
-    fn is_wide(self) -> bool {
+    /// Whether its units are of two bytes.
+    pub(super) fn is_wide(self) -> bool {
         self.0 == Some(UTF_16LE) || self.0 == Some(UTF_16BE)
     }
 }

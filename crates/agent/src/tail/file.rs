@@ -1,6 +1,8 @@
 //! One file that grows, is renamed, truncated, or removed.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,11 +55,60 @@ pub struct Chunk {
     bytes: Vec<u8>,
 }
 
+/// How a file is read.
+#[derive(Debug, Clone)]
+pub struct How<'a> {
+    /// The path that it is read as.
+    pub path: &'a Path,
+    /// Where it lies now.
+    pub at: &'a Path,
+    /// Index of the job.
+    pub job: usize,
+    /// Whether it holds Docker's JSON records.
+    pub docker: bool,
+    /// Lines of more bytes are cut into several.
+    pub max_line: usize,
+    /// Where to begin if nobody has read it before.
+    pub start: u64,
+}
+
+/// What changes whenever a file's bytes do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(file: &Metadata) -> Self {
+        let modified = (file.mtime(), file.mtime_nsec());
+        Self { size: file.len(), modified, changed: (file.ctime(), file.ctime_nsec()) }
+    }
+
+    /// Bytes of the file.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether what is written from now on makes another one: clocks of file systems are coarse.
+    fn is_settled(&self) -> bool {
+        const TICK: i64 = 100_000_000;
+        let (seconds, nanos) = self.changed;
+        let age = Timestamp::now()
+            .nanos()
+            .saturating_sub(seconds.saturating_mul(1_000_000_000).saturating_add(nanos));
+        age.abs() > TICK
+    }
+}
+
 /// An open file and how far it was read.
 pub struct FileTail {
     path: PathBuf,
     file: Content,
     identity: Identity,
+    /// What it was when it was last found to be the file that it was.
+    verified: Option<Stamp>,
     progress: Arc<Progress>,
     /// Offset of the next byte to read.
     read: u64,
@@ -77,32 +128,20 @@ impl FileTail {
     /// After so long without growth an unfinished last line is taken as finished.
     const QUIET: Duration = Duration::from_secs(3);
 
-    /// Goes on with an opened file, which lies `at` some path by now, where a job, given by its index, has left it. `docker` says that it holds Docker's JSON records.
-    /// Lines longer than `max_line` bytes are cut into several.
-    pub fn open(
-        path: &Path,
-        at: &Path,
-        file: Content,
-        positions: &Positions,
-        docker: bool,
-        max_line: usize,
-        job: usize,
-    ) -> io::Result<Self> {
-        let (identity, progress) = positions.open_file(path, at, &file, job)?;
-        let read = progress.acknowledged();
-        let joiner = docker.then(|| Joiner::new(max_line));
-        let max_line = if docker { max_line.max(MAX_RECORD) } else { max_line };
-        let (rest, last_growth) = (Vec::new(), Instant::now());
+    /// Goes on with an opened file where its job has left it.
+    pub fn open(file: Content, positions: &Positions, how: &How<'_>) -> io::Result<Self> {
+        let (identity, progress) = positions.open_file(how.path, how.at, &file, how.job, how.start)?;
         Ok(Self {
-            path: path.to_owned(),
+            path: how.path.to_owned(),
             file,
             identity,
+            verified: None,
+            read: progress.acknowledged(),
             progress,
-            read,
-            rest,
-            joiner,
-            max_line,
-            last_growth,
+            rest: Vec::new(),
+            joiner: how.docker.then(|| Joiner::new(how.max_line)),
+            max_line: if how.docker { how.max_line.max(MAX_RECORD) } else { how.max_line },
+            last_growth: Instant::now(),
         })
     }
 
@@ -136,27 +175,50 @@ impl FileTail {
         self.held_from() < self.read
     }
 
-    /// Whether it was truncated, perhaps filled again since.
-    pub(super) fn was_truncated(&self) -> io::Result<bool> {
-        let size = self.file.size()?;
-        Ok(size < self.read || (size > self.read && !self.identity.is_of(&self.file)?))
+    /// Whether it was truncated, perhaps filled again since. Only what has changed since the last time is looked at.
+    pub(super) fn was_truncated(&mut self) -> io::Result<bool> {
+        if self.file.is_archive() {
+            let size = self.file.size()?;
+            return Ok(size < self.read || (size > self.read && !self.identity.is_of(&self.file)?));
+        }
+        let now = self.file.stored()?;
+        self.was_truncated_by(&now)
+    }
+
+    /// The same, going by what the system says of it now.
+    pub(super) fn was_truncated_by(&mut self, now: &Metadata) -> io::Result<bool> {
+        let now = Stamp::of(now);
+        if self.verified == Some(now) {
+            return Ok(false);
+        }
+        let is_other = now.size < self.read || !self.identity.is_of(&self.file)?;
+        self.verified = Some(now).filter(|now| !is_other && now.is_settled());
+        Ok(is_other)
     }
 
     /// Has its identity cover as much of it as there is by now.
     pub(super) fn identify(&mut self, positions: &Positions) -> io::Result<()> {
         if !self.identity.is_full() {
-            self.identity = Identity::of(&self.file)?;
-            positions.renew(&self.progress, self.identity, &self.progress);
+            let now = self.identity.again(&self.file)?;
+            if now != self.identity {
+                self.identity = now;
+                positions.identified(&self.progress, now);
+            }
         }
         Ok(())
     }
 
-    /// Goes on in a copy of what it was: the file itself was truncated.
-    pub(super) fn go_on_in(&mut self, copy: Content, positions: &Positions) -> io::Result<()> {
-        self.identity = Identity::of(&copy)?;
-        positions.renew(&self.progress, self.identity, &self.progress);
-        self.file = copy;
-        Ok(())
+    /// Whether a crash leaves its lines known, or there is nothing to know it by.
+    pub(super) fn is_bound(&self) -> bool {
+        !self.identity.is_telling() || self.progress.source().is_none_or(|source| source.is_durable())
+    }
+
+    /// Goes on in a copy of what it was, or in what it is under another inode; hands out what it was read from.
+    pub(super) fn go_on_in(&mut self, copy: Content, positions: &Positions) -> io::Result<Content> {
+        self.identity = self.identity.again(&copy)?;
+        positions.identified(&self.progress, self.identity);
+        self.verified = None;
+        Ok(std::mem::replace(&mut self.file, copy))
     }
 
     /// Offset of the next byte to read.
@@ -201,6 +263,10 @@ impl FileTail {
         let flush = got == 0 && (last || self.idle() >= Self::QUIET);
         let lines = out.len();
         self.split(bytes, start, flush, out);
+        if self.rest.is_empty() && bytes.last() == Some(&0) {
+            // A hole may be larger than all the disks there are.
+            self.read = self.file.data_from(self.read, self.read + waiting.saturating_sub(got as u64));
+        }
         let (end, has_lines) = (self.held_from(), out.len() > lines);
         if has_lines {
             // Before the first of them is sent.
@@ -222,9 +288,16 @@ impl FileTail {
         // Looked at once rather than line by line; what is not UTF-8 is mended where it stands.
         let whole = memchr::memrchr(b'\n', rest).map_or(0, |end| end + 1);
         let utf8 = if text.is_utf8() { std::str::from_utf8(&rest[..whole]).ok() } else { None };
+        // Seldom, after a power failure, or where a writer goes on behind what was truncated.
+        let has_nuls = !text.is_wide() && memchr::memchr(0, rest).is_some();
         let mut at = 0;
         loop {
+            if has_nuls {
+                at += without_nuls(&rest[at..]);
+            }
             let line_end = text.line_end(&rest[at..]).map(|n| at + n);
+            let run = has_nuls.then(|| nul_run(&rest[at..line_end.unwrap_or(rest.len())])).flatten();
+            let line_end = run.map(|n| at + n).or(line_end);
             let end = match line_end {
                 Some(end) => end,
                 None if rest.len() - at > self.max_line => rest.len(),
@@ -233,7 +306,8 @@ impl FileTail {
             };
             let is_cut = end - at > self.max_line;
             let end = if is_cut { at + self.cut(&rest[at..]) } else { end };
-            let next = if line_end == Some(end) { end + text.line_end_bytes() } else { end };
+            let is_whole = line_end == Some(end) && run.is_none();
+            let next = if is_whole { end + text.line_end_bytes() } else { end };
             let bytes = start + at as u64..start + next as u64;
             let line = match utf8.and_then(|utf8| utf8.get(at..end)) {
                 Some(line) if bytes.start > 0 => line.into(),
@@ -267,9 +341,9 @@ impl FileTail {
     /// The file was truncated, or truncated and filled again: it is read from its beginning.
     pub(super) fn begin_anew(&mut self, positions: &Positions) -> io::Result<()> {
         tracing::info!(path = %self.path.display(), "file was truncated: reading from its beginning");
-        self.identity = Identity::of(&self.file)?;
+        self.identity = self.identity.again(&self.file)?;
         self.progress = positions.anew(&self.progress, self.identity);
-        self.read = 0;
+        (self.read, self.verified) = (0, None);
         self.rest.clear();
         if self.joiner.is_some() {
             self.joiner = Some(Joiner::new(self.max_line));
@@ -278,230 +352,32 @@ impl FileTail {
     }
 }
 
-#[cfg(test)]
-#[allow(clippy::single_range_in_vec_init, reason = "ranges are what is compared")]
-mod tests {
-    use super::*;
-    use crate::config::PositionsConfig;
-    use std::fs::File;
-    use std::io::Write;
+/// So many bytes of zero are no text.
+const NUL_RUN: usize = 64;
 
-    struct Fixture {
-        folder: tempfile::TempDir,
-        positions: Positions,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let filename = folder.path().join("positions.yaml").to_string_lossy().into_owned();
-            let positions =
-                Positions::load(&PositionsConfig { filename, ..PositionsConfig::default() }).unwrap();
-            Self { folder, positions }
-        }
-
-        fn path(&self) -> PathBuf {
-            self.folder.path().join("app.log")
-        }
-
-        fn append(&self, text: &str) {
-            let mut file = File::options().append(true).create(true).open(self.path()).unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-        }
-
-        fn open(&self) -> FileTail {
-            FileTail::open(
-                &self.path(),
-                &self.path(),
-                Content::plain(&self.path()).unwrap(),
-                &self.positions,
-                false,
-                100,
-                0,
-            )
-            .unwrap()
-        }
-
-        /// Reads and acknowledges; the lines' texts.
-        fn read(&self, tail: &mut FileTail, last: bool) -> Vec<String> {
-            let mut chunk = Chunk::default();
-            if tail.was_truncated().unwrap() {
-                tail.begin_anew(&self.positions).unwrap();
-            }
-            if let Some(ticket) = tail.read(&self.positions, last, &mut chunk).unwrap() {
-                ticket.done(1);
-            }
-            chunk.lines.into_iter().map(|line| line.text).collect()
-        }
-    }
-
-    #[test]
-    fn whole_lines_and_where_they_end() {
-        let fixture = Fixture::new();
-        fixture.append("one\ntwo\nthr");
-        let mut tail = fixture.open();
-        assert_eq!(fixture.read(&mut tail, false), ["one", "two"]);
-        assert_eq!(tail.progress().acknowledged(), 8);
-        fixture.append("ee\n");
-        assert_eq!(fixture.read(&mut tail, false), ["three"]);
-        fixture.append("end");
-        assert!(fixture.read(&mut tail, false).is_empty());
-        assert_eq!(fixture.read(&mut tail, true), ["end"]);
-        assert_eq!(tail.progress().acknowledged(), 17);
-    }
-
-    #[test]
-    fn truncated_files_begin_anew() {
-        let fixture = Fixture::new();
-        fixture.append("a long first line\n");
-        let mut tail = fixture.open();
-        assert_eq!(fixture.read(&mut tail, false).len(), 1);
-        std::fs::write(fixture.path(), "new\n").unwrap();
-        assert_eq!(fixture.read(&mut tail, false), ["new"]);
-        // Truncated and filled beyond what was read, as copytruncate may leave it.
-        std::fs::write(fixture.path(), "entirely other text than before\nand more\n").unwrap();
-        assert_eq!(fixture.read(&mut tail, false), ["entirely other text than before", "and more"]);
-    }
-
-    #[test]
-    fn long_lines_are_cut_and_nothing_waits_forever() {
-        let fixture = Fixture::new();
-        fixture.append(&"x".repeat(250));
-        let mut tail = fixture.open();
-        let lengths: Vec<_> = fixture.read(&mut tail, false).iter().map(String::len).collect();
-        assert_eq!(lengths, [100, 100]);
-    }
-
-    /// Where lines come from, as a store would know them: id and bytes.
-    fn origins(tail: &mut FileTail, positions: &Positions) -> Vec<(u128, Vec<std::ops::Range<u64>>)> {
-        let mut chunk = Chunk::default();
-        tail.read(positions, false, &mut chunk).unwrap();
-        let source = tail.progress().source().unwrap();
-        let origin = |line: Line| (source.id(), line.ranges.as_slice().to_vec());
-        if source.is_durable() { chunk.lines.into_iter().map(origin).collect() } else { Vec::new() }
-    }
-
-    fn load(fixture: &Fixture) -> Positions {
-        let filename = fixture.folder.path().join("positions.yaml").to_string_lossy().into_owned();
-        let positions = Positions::load(&PositionsConfig { filename, ..PositionsConfig::default() }).unwrap();
-        positions.of_jobs(["a".to_owned(), "b".to_owned()])
-    }
-
-    fn open(fixture: &Fixture, positions: &Positions, job: usize) -> FileTail {
-        FileTail::open(
-            &fixture.path(),
-            &fixture.path(),
-            Content::plain(&fixture.path()).unwrap(),
-            positions,
-            false,
-            100,
-            job,
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn after_a_crash_the_same_bytes_come_from_the_same_source() {
-        let fixture = Fixture::new();
-        fixture.append("one\ntwo\n");
-        let positions = load(&fixture);
-        let before = origins(&mut open(&fixture, &positions, 0), &positions);
-        assert_eq!(before.iter().map(|(_, ranges)| ranges.clone()).collect::<Vec<_>>(), [[0..4], [4..8]]);
-        // Nothing was saved but what the first line needed.
-        fixture.append("three\n");
-        let positions = load(&fixture);
-        let mut tail = open(&fixture, &positions, 0);
-        let after = origins(&mut tail, &positions);
-        assert_eq!((&after[..2], after.len()), (&before[..], 3));
-        // What the file holds once it was truncated is another source's.
-        std::fs::write(fixture.path(), "new\n").unwrap();
-        assert!(tail.was_truncated().unwrap());
-        tail.begin_anew(&positions).unwrap();
-        let anew = origins(&mut tail, &positions);
-        assert!(anew.len() == 1 && anew[0].0 != before[0].0);
-        let positions = load(&fixture);
-        assert_eq!(origins(&mut open(&fixture, &positions, 0), &positions), anew);
-    }
-
-    #[test]
-    fn jobs_and_clients_have_places_of_their_own() {
-        let fixture = Fixture::new();
-        fixture.append("one\ntwo\n");
-        let first = load(&fixture).for_client("first");
-        let second = first.for_client("second");
-        let mut readers = [open(&fixture, &first, 0), open(&fixture, &first, 1), open(&fixture, &second, 0)];
-        let mut tickets = Vec::new();
-        for (tail, positions) in readers.iter_mut().zip([&first, &first, &second]) {
-            tickets.extend(tail.read(positions, false, &mut Chunk::default()).unwrap());
-        }
-        // The other job's store, and the other client's, are away.
-        tickets[0].done(1);
-        first.save().unwrap();
-        let first = load(&fixture).for_client("first");
-        let second = first.for_client("second");
-        let at = |positions: &Positions, job| open(&fixture, positions, job).offset();
-        assert_eq!(at(&first, 0), 8);
-        assert_eq!(at(&first, 1), 0);
-        assert_eq!(at(&second, 0), 0);
-    }
-
-    #[test]
-    fn only_a_new_client_takes_over_what_another_has() {
-        let fixture = Fixture::new();
-        fixture.append("one\ntwo\n");
-        let saved = load(&fixture);
-        let (first, second) = (saved.for_client("first"), saved.for_client("second"));
-        let mut ahead = open(&fixture, &first, 0);
-        ahead.read(&first, false, &mut Chunk::default()).unwrap().unwrap().done(1);
-        first.save().unwrap();
-        // It comes later, in the same process or after a crash: it has read nothing.
-        assert_eq!(open(&fixture, &second, 0).offset(), 0);
-        let again = load(&fixture);
-        assert_eq!(open(&fixture, &again.for_client("second"), 0).offset(), 0);
-        // What was there when a new client began is taken over, and not what was read since.
-        let first = again.for_client("first");
-        let mut ahead = open(&fixture, &first, 0);
-        fixture.append("three\n");
-        ahead.read(&first, false, &mut Chunk::default()).unwrap().unwrap().done(1);
-        first.save().unwrap();
-        assert_eq!(ahead.progress().acknowledged(), 14);
-        assert_eq!(open(&fixture, &again.for_client("third"), 0).offset(), 8);
-    }
-
-    #[test]
-    fn nothing_is_written_where_nothing_is_new() {
-        let fixture = Fixture::new();
-        fixture.append("one\n");
-        let positions = load(&fixture);
-        let mut tail = open(&fixture, &positions, 0);
-        let state = fixture.folder.path().join("positions.state.json");
-        let is_written = || {
-            let was_there = std::fs::remove_file(&state).is_ok();
-            positions.save_changes().unwrap();
-            (was_there, state.exists())
-        };
-        assert_eq!(is_written(), (false, true));
-        assert_eq!(is_written(), (true, false));
-        tail.read(&positions, false, &mut Chunk::default()).unwrap().unwrap().done(1);
-        assert!(is_written().1);
-        assert_eq!(is_written(), (true, false));
-        positions.close_file(tail.progress());
-        assert_eq!(is_written(), (false, false));
-        positions.save().unwrap();
-        assert!(state.exists());
-    }
-
-    #[test]
-    fn where_nothing_can_be_written_lines_have_no_origin() {
-        let fixture = Fixture::new();
-        fixture.append("one\n");
-        let filename = fixture.path().join("positions.yaml").to_string_lossy().into_owned();
-        let config = PositionsConfig { filename, ignore_invalid_yaml: true, ..PositionsConfig::default() };
-        let positions = Positions::load(&config).unwrap();
-        let mut tail = open(&fixture, &positions, 0);
-        let mut chunk = Chunk::default();
-        assert!(tail.read(&positions, false, &mut chunk).unwrap().is_some());
-        assert_eq!(chunk.lines[0].text, "one");
-        assert!(!tail.progress().source().unwrap().is_durable());
-    }
+/// Where text begins behind bytes of zero, and behind a line end that ends nothing but those.
+fn without_nuls(bytes: &[u8]) -> usize {
+    let count = nuls(bytes);
+    if count > 0 && bytes.get(count) == Some(&b'\n') { count + 1 } else { count }
 }
+
+/// How many bytes of zero there are in front.
+fn nuls(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| **byte == 0).count()
+}
+
+/// Where bytes of zero begin that are so many that nobody has written them.
+fn nul_run(line: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(0, &line[at..]) {
+        let (begin, count) = (at + found, nuls(&line[at + found..]));
+        if count >= NUL_RUN {
+            return Some(begin);
+        }
+        at = begin + count;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,17 +5,23 @@ mod content;
 mod docker_json;
 mod encoding;
 mod file;
+mod find;
 mod followed;
+mod leaving;
 mod poller;
+mod reading;
 mod rotated;
+mod schedule;
 mod seek;
 #[cfg(test)]
 mod tests;
+mod truncated;
 mod watch;
 
 pub use archive::{DecompressionConfig, Format};
+pub(crate) use content::open_regular;
 pub use content::{Content, Identified};
 pub use encoding::Encoding;
-pub use file::{Chunk, FileTail, Line, Stream};
+pub use file::{Chunk, FileTail, How, Line, Stream};
 pub(crate) use followed::StreamLabels;
 pub(crate) use poller::{Command, Poller, PollerOptions, Reading};

@@ -8,14 +8,14 @@ use std::collections::HashSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::archive::{Format, SETTLED};
 use super::content::{Content, Identified as _};
 use super::followed::Wanted;
 use super::poller::Poller;
 use super::rotated::{Listings, Sibling, originals, uncompressed};
-use crate::positions::{Identity, KnownFile};
+use crate::positions::{Identity, KnownFile, KnownId};
 
 /// Clocks of file systems are coarse.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
@@ -37,6 +37,8 @@ pub(super) struct Search {
     real: Option<PathBuf>,
     /// What the last look has met.
     met: Vec<(PathBuf, u64)>,
+    /// There are generations that came after what is lost, and went unseen.
+    is_overtaken: bool,
 }
 
 impl Search {
@@ -75,10 +77,15 @@ impl Search {
 
 impl Poller {
     /// Looks for earlier generations of `wanted`, whose path was last looked at at `since`, or as long ago as is remembered, and of which
-    /// files at `names` were read. What is found goes on where it was left.
-    pub(super) fn seek(&mut self, wanted: &Wanted, since: Option<SystemTime>, names: &[PathBuf]) {
+    /// files at `names` were read. What is found goes on where it was left; what is not is handed out.
+    pub(super) fn seek(
+        &mut self,
+        wanted: &Wanted,
+        since: Option<SystemTime>,
+        names: &[PathBuf],
+    ) -> Vec<KnownId> {
         let search = self.search(wanted, since, names);
-        self.seek_all(search.into_iter().collect());
+        self.seek_all(search.into_iter().collect())
     }
 
     /// What [`seek`](Self::seek) has to look for.
@@ -108,27 +115,55 @@ impl Poller {
                 all.push(name.clone());
             }
         }
-        let lost = known
-            .into_iter()
-            .filter(|k| k.identity.is_telling() && !is_here(k))
-            .filter(|k| !self.by_seat.contains_key(&(k.identity.place(), wanted.job)))
-            .collect();
-        Some(Search { wanted: wanted.clone(), here, since, lost, names: all, real, met: Vec::new() })
+        let lost =
+            known.into_iter().filter(|k| k.identity.is_telling() && !k.is_held && !is_here(k)).collect();
+        Some(Search {
+            wanted: wanted.clone(),
+            here,
+            since,
+            lost,
+            names: all,
+            real,
+            met: Vec::new(),
+            is_overtaken: false,
+        })
     }
 
     /// Looks for all of these at once. Each folder is listed once for all, after what lies at their paths now was opened: a generation
     /// that has left its path before is there.
-    pub(super) fn seek_all(&mut self, mut searches: Vec<Search>) {
+    pub(super) fn seek_all(&mut self, mut searches: Vec<Search>) -> Vec<KnownId> {
+        let mut over: Vec<Search> = Vec::new();
         for _ in 0..TRIES {
             let mut listings = Listings::default();
-            searches.retain_mut(|search| !self.seek_in(search, &mut listings));
+            over.extend(searches.extract_if(.., |search| self.seek_in(search, &mut listings)));
             if searches.is_empty() {
-                return;
+                break;
             }
         }
-        for gone in searches.into_iter().flat_map(|search| search.lost) {
-            tracing::debug!(path = %gone.path.display(), offset = gone.offset, "a file that was read is gone");
+        over.extend(searches);
+        let mut gone = Vec::new();
+        for search in over {
+            for lost in search.lost {
+                self.tell_of_lost(&lost, search.is_overtaken);
+                gone.push(lost.id);
+            }
         }
+        gone
+    }
+
+    /// Nothing is left of a generation that was read. If others came after it that nobody saw, it may have grown unseen as well.
+    fn tell_of_lost(&self, lost: &KnownFile, is_overtaken: bool) {
+        let path = lost.path.display();
+        if is_overtaken && !lost.has_ended {
+            self.options.metrics.missed_generations.inc();
+            tracing::warn!(
+                %path, offset = lost.offset, seen = lost.seen,
+                "a generation of a file was rotated away or overwritten, and more came after it, before anybody looked: what was written to it behind this offset is lost"
+            );
+        } else {
+            tracing::debug!(%path, offset = lost.offset, "a file that was read is gone");
+        }
+        self.positions.end(lost.id);
     }
 
     /// Takes up what is found in these listings. Whether there is nothing more to find.
@@ -146,6 +181,10 @@ impl Poller {
                 has_moved = true;
                 continue;
             }
+            // One that a glob matches may have been met already.
+            let open = self.by_seat.get(&(place, job)).and_then(|id| self.files.get(id));
+            search.is_overtaken |=
+                sibling.is_own && open.is_some_and(|file| file.came_since(path, search.since));
             if self.is_done(place, metadata)
                 || Some(place) == search.here
                 || self.by_seat.contains_key(&(place, job))
@@ -168,9 +207,9 @@ impl Poller {
             };
             let begins = |k: &KnownFile| k.identity.begins(&content).unwrap_or(false);
             let holds = |k: &KnownFile| content.size().is_ok_and(|size| size >= k.offset);
-            let is_known = self.positions.is_known(&content, job);
+            let is_known = self.positions.is_known(&content, &search.wanted.path, job);
             let found = search.lost.iter().position(|k| match is_known {
-                true => k.identity.place() == place,
+                true => k.identity.is_of(&content).unwrap_or(false),
                 false => begins(k) && holds(k),
             });
             match found {
@@ -184,15 +223,19 @@ impl Poller {
                 None if is_known
                     || !is_recent
                     || !sibling.is_own
-                    || self.has_target(path, job, &content)
                     || self.is_copy_of_any(&search.wanted, &content) =>
                 {
                     continue;
                 }
+                None if self.has_target(path, job, &content) => {
+                    search.is_overtaken |= self.origin(path, job, &content).is_none();
+                    continue;
+                }
                 None if let Some(old) = self.origin(path, job, &content) => {
-                    if !self.is_gone(&old, job) || !self.adopt(&old, &content) {
+                    if !Self::is_gone(&old) || !self.adopt(&old, &content) {
                         continue;
                     }
+                    search.lost.retain(|lost| lost.id != old.id);
                     tracing::info!(path = %path.display(), was = %old.path.display(), "found a copy of a file that is gone");
                 }
                 None => {
@@ -206,6 +249,7 @@ impl Poller {
             if self.is_left_copy(&search.wanted, &content) {
                 continue;
             }
+            search.is_overtaken = true;
             self.options.metrics.missed_generations.inc();
             tracing::info!(path = %path.display(), was = %search.wanted.path.display(), "found a generation that came and went unseen");
             self.add_left(&search.wanted, &path, content);
@@ -227,10 +271,10 @@ impl Poller {
     }
 
     /// Whether a file is neither open nor where it was read.
-    fn is_gone(&self, known: &KnownFile, job: usize) -> bool {
+    fn is_gone(known: &KnownFile) -> bool {
         let is_there =
             || Content::plain(&known.path).is_ok_and(|file| known.identity.is_of(&file).unwrap_or(false));
-        !self.by_seat.contains_key(&(known.identity.place(), job)) && !is_there()
+        !known.is_held && !is_there()
     }
 
     /// Whether a target wants it by its own name, and has it opened by itself.
@@ -253,8 +297,8 @@ impl Poller {
     }
 
     fn adopt(&self, old: &KnownFile, content: &Content) -> bool {
-        let Ok(new) = Identity::of(content) else { return false };
-        self.positions.adopt(&old.identity, new);
+        let Ok(new) = self.positions.identity(content) else { return false };
+        self.positions.adopt(old, new);
         true
     }
 
@@ -279,7 +323,7 @@ impl Poller {
     /// Whether a file that nobody has read is a copy of one that is being read, as copytruncate makes them. One of a file that is not
     /// read any more goes on where that was left.
     pub(super) fn is_copy(&self, wanted: &Wanted, content: &Content) -> bool {
-        if self.positions.is_known(content, wanted.job) {
+        if self.positions.is_known(content, &wanted.path, wanted.job) {
             return false;
         }
         let originals = originals(&wanted.path);
@@ -293,7 +337,7 @@ impl Poller {
             let here = std::fs::metadata(&original).ok().map(|m| (m.dev(), m.ino()));
             let holds = |k: &KnownFile| {
                 k.identity.is_telling()
-                    && !self.by_seat.contains_key(&(k.identity.place(), wanted.job))
+                    && !k.is_held
                     && k.identity.begins(content).unwrap_or(false)
                     && content.size().is_ok_and(|size| size >= k.offset)
             };
@@ -310,14 +354,13 @@ impl Poller {
     /// Whether a file that is being written now may become a copy of one that is read: it holds no more than the beginning of that.
     pub(super) fn may_become_copy(&self, wanted: &Wanted, content: &Content, metadata: &Metadata) -> bool {
         let is_fresh = metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < SETTLED));
-        if !is_fresh || content.is_archive() || self.positions.is_known(content, wanted.job) {
+        if !is_fresh || content.is_archive() || self.positions.is_known(content, &wanted.path, wanted.job) {
             return false;
         }
         let size = content.size().unwrap_or_default();
         let head = content.head(size.min(Identity::HEAD_BYTES)).ok().flatten();
         originals(&wanted.path).into_iter().any(|original| {
-            let open =
-                self.by_path.get(&(original, wanted.job)).and_then(|id| self.files.get(id)?.file.as_ref());
+            let open = self.by_path.get(&(original, wanted.job)).and_then(|id| self.files.get(id)?.file());
             open.is_some_and(|file| {
                 let is_short =
                     file.identity().is_telling() && !file.identity().begins(content).unwrap_or(true);
@@ -327,9 +370,8 @@ impl Poller {
         })
     }
 
-    fn is_open_copy(&self, original: &Path, job: usize, content: &Content) -> bool {
-        let open =
-            self.by_path.get(&(original.to_owned(), job)).and_then(|id| self.files.get(id)?.file.as_ref());
+    pub(super) fn is_open_copy(&self, original: &Path, job: usize, content: &Content) -> bool {
+        let open = self.by_path.get(&(original.to_owned(), job)).and_then(|id| self.files.get(id)?.file());
         open.is_some_and(|file| {
             file.identity().is_telling() && file.identity().begins(content).unwrap_or(false)
         })
@@ -339,88 +381,17 @@ impl Poller {
     fn is_copy_of_any(&self, wanted: &Wanted, content: &Content) -> bool {
         let is_copy =
             |identity: &Identity| identity.is_telling() && identity.begins(content).unwrap_or(false);
-        let here = Content::plain(&wanted.path).and_then(|here| Identity::of(&here));
+        let here = Content::plain(&wanted.path).and_then(|here| self.positions.identity(&here));
         here.is_ok_and(|here| is_copy(&here)) || self.is_left_copy(wanted, content)
     }
 
     fn is_left_copy(&self, wanted: &Wanted, content: &Content) -> bool {
-        // What has left its path is uneasy.
-        let left = self.uneasy.iter().filter_map(|id| self.files.get(id));
+        // What has left its path is looked at often.
+        let left = self.schedule.files().filter_map(|id| self.files.get(&id));
         let left = left.filter(|f| f.leaving.is_some() && f.wanted.job == wanted.job);
         let mut left =
-            left.filter(|f| f.wanted.path.parent() == wanted.path.parent()).filter_map(|f| f.file.as_ref());
+            left.filter(|f| f.wanted.path.parent() == wanted.path.parent()).filter_map(|f| f.file());
         left.any(|file| file.identity().is_telling() && file.identity().begins(content).unwrap_or(false))
-    }
-
-    /// A file was truncated. If it was copied before, reading goes on in the copy, and the file itself is opened anew; if not, what had not
-    /// been read of it is lost.
-    pub(super) fn find_copy(&mut self, id: u64, since: SystemTime) {
-        let Some(followed) = self.files.get(&id) else { return };
-        let Some(file) = &followed.file else { return };
-        let (wanted, identity, offset) = (followed.wanted.clone(), file.identity(), file.offset());
-        let (place, names) = (followed.place, followed.names.clone());
-        let unread = followed.size.max(offset) - file.held_from();
-        let (here, mut listings) = (vec![wanted.path.clone()], Listings::default());
-        let mut siblings: Vec<Sibling> = here
-            .iter()
-            .chain(&names)
-            .flat_map(|name| listings.beside(name, &HashSet::new()))
-            .filter(|_| identity.is_telling())
-            .collect();
-        siblings.sort_by_key(|sibling| uncompressed(&sibling.path).is_some());
-        for Sibling { path, metadata, .. } in siblings {
-            let at = (metadata.dev(), metadata.ino());
-            let is_half = || uncompressed(&path).is_some_and(|plain| plain.exists());
-            if at == place || self.by_seat.contains_key(&(at, wanted.job)) || is_half() {
-                continue;
-            }
-            let Ok(copy) = self.content(&path, wanted.job, Format::of(&path)) else { continue };
-            let is_copy =
-                identity.begins(&copy).unwrap_or(false) && copy.size().is_ok_and(|size| size >= offset);
-            if is_copy && !self.positions.is_known(&copy, wanted.job) && self.go_on_in(id, copy) {
-                tracing::info!(path = %wanted.path.display(), copy = %path.display(), "file was truncated: going on in its copy");
-                return self.open_here(wanted, Some(since), &names);
-            }
-        }
-        // The copy may be lost, as it took the place of an older one, and yet hold what came after it.
-        self.seek(&wanted, Some(since), &names);
-        self.options.metrics.lost_bytes.inc_by(unread);
-        if let Some(followed) = self.files.get_mut(&id) {
-            followed.size = 0;
-            if let Some(Err(error)) = followed.file.as_mut().map(|file| file.begin_anew(&self.positions)) {
-                tracing::warn!(path = %wanted.path.display(), %error, "file cannot be read");
-            }
-        }
-        self.disquiet(id);
-        if unread > 0 {
-            tracing::error!(path = %wanted.path.display(), bytes = unread, "file was truncated before it was read");
-        }
-    }
-
-    fn go_on_in(&mut self, id: u64, copy: Content) -> bool {
-        let Some(followed) = self.files.get_mut(&id) else { return false };
-        let (old, path) = (followed.seat(), (followed.wanted.path.clone(), followed.wanted.job));
-        let Some(file) = &mut followed.file else { return false };
-        if file.go_on_in(copy, &self.positions).is_err() {
-            return false;
-        }
-        followed.place = file.place();
-        let new = followed.seat();
-        self.by_seat.remove(&old);
-        self.by_seat.insert(new, id);
-        self.by_path.remove(&path);
-        self.leave(id);
-        true
-    }
-
-    /// The file has left its path: it is read to its end and then closed.
-    pub(super) fn leave(&mut self, id: u64) {
-        if let Some(followed) = self.files.get_mut(&id) {
-            followed.leaving = Some(Instant::now());
-            // Its path's series are those of the file that is there now.
-            followed.gauges = Default::default();
-        }
-        self.disquiet(id);
     }
 }
 

@@ -55,6 +55,7 @@ mod linux {
             .union(WatchFlags::DELETE)
             .union(WatchFlags::MOVED_FROM)
             .union(WatchFlags::MOVED_TO)
+            .union(WatchFlags::MOVE_SELF)
             .union(WatchFlags::ONLYDIR);
 
         pub(crate) fn new() -> Self {
@@ -116,6 +117,15 @@ mod linux {
                 if what.contains(ReadFlags::IGNORED) {
                     if let Some(folder) = self.folders.remove(&event.wd()) {
                         self.watches.remove(&folder);
+                        out.push(Change::Unknown);
+                    }
+                    continue;
+                }
+                if what.contains(ReadFlags::MOVE_SELF) {
+                    // Another may lie there soon.
+                    if let Some(folder) = self.folders.remove(&event.wd()) {
+                        self.watches.remove(&folder);
+                        let _ = inotify::remove_watch(inotify, event.wd());
                         out.push(Change::Unknown);
                     }
                     continue;

@@ -3,7 +3,6 @@
 use service::config::Problems;
 
 use crate::config::ScrapeConfig;
-use crate::discovery::Host;
 
 /// Blocks of Promtail's that are refused, each with what to do instead.
 const REFUSED: [(&str, &str); 19] = [
@@ -45,12 +44,8 @@ pub(crate) fn check(job: &ScrapeConfig, path: &str, problems: &mut Problems) {
         let remedy = REFUSED.iter().find(|(name, _)| *name == block).map_or(PUSH, |(_, remedy)| *remedy);
         problems.add(job.refused.path(), format!("job '{}': {block} is not built: {remedy}", job.job_name));
     }
-    let kinds = kinds(job);
-    if let [first, second, ..] = kinds[..] {
+    if let [first, second, ..] = kinds(job)[..] {
         problems.add(path, format!("{first} and {second} in one job: make two jobs of it"));
-    }
-    if kinds.is_empty() && job.refused.is_null() {
-        problems.warn(format!("{path}: job '{}' reads nothing: it has no target", job.job_name));
     }
     for (i, sd) in job.file_sd_configs.iter().enumerate() {
         sd.check(&format!("{path}.file_sd_configs[{i}]"), problems);
@@ -59,9 +54,7 @@ pub(crate) fn check(job: &ScrapeConfig, path: &str, problems: &mut Problems) {
         sd.check(&format!("{path}.kubernetes_sd_configs[{i}]"), problems);
     }
     for (i, sd) in job.docker_sd_configs.iter().enumerate() {
-        if let Err(problem) = sd.host.parse::<Host>() {
-            problems.add(format!("{path}.docker_sd_configs[{i}].host"), problem);
-        }
+        sd.check(&format!("{path}.docker_sd_configs[{i}]"), problems);
     }
     if let Some(syslog) = &job.syslog {
         syslog.check(&format!("{path}.syslog"), problems);
@@ -78,7 +71,7 @@ pub(crate) fn check(job: &ScrapeConfig, path: &str, problems: &mut Problems) {
 }
 
 /// The kinds of target that a job has, those of files as one.
-fn kinds(job: &ScrapeConfig) -> Vec<&'static str> {
+pub(crate) fn kinds(job: &ScrapeConfig) -> Vec<&'static str> {
     let files = [
         (!job.static_configs.is_empty(), "static_configs"),
         (!job.file_sd_configs.is_empty(), "file_sd_configs"),

@@ -69,22 +69,29 @@ const LAST_PAUSE: Duration = Duration::from_millis(50);
 enum GelfError {
     #[error(transparent)]
     Decompress(#[from] DecompressError),
-    #[error("it is no JSON object with GELF's fields: {0}")]
+    #[error("it is no JSON object: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("it is no JSON object")]
-    NoObject,
 }
 
-/// The fields that count here.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Fields {
-    version: String,
-    host: String,
-    facility: Option<String>,
-    level: Option<f64>,
-    /// Seconds since the epoch.
-    timestamp: Option<f64>,
+/// The message's fields; of those with one name the last counts. What is no number or text where it should be is as if it were not
+/// there: nothing is lost for it.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Fields(serde_json::Map<String, serde_json::Value>);
+
+impl Fields {
+    fn text(&self, name: &str) -> Option<String> {
+        match self.0.get(name)? {
+            serde_json::Value::String(text) => Some(text.clone()),
+            serde_json::Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    /// A number; some senders write it as a text.
+    fn number(&self, name: &str) -> Option<f64> {
+        self.text(name)?.trim().parse().ok()
+    }
 }
 
 /// Reads a whole message. The line is its JSON as it came.
@@ -97,9 +104,6 @@ fn read(bytes: Bytes, config: &GelfConfig) -> Result<Received, GelfError> {
     let json = decompress(bytes, encoding, MAX_MESSAGE)?;
     // Over TCP a zero byte ends a message, and some senders write it here too.
     let json = json.strip_suffix(&[0]).unwrap_or(&json);
-    if !json.trim_ascii_start().starts_with(b"{") {
-        return Err(GelfError::NoObject);
-    }
     let fields: Fields = serde_json::from_slice(json)?;
     let mut labels: TargetLabels = config.labels.clone();
     let mut set = |name: &str, value: &str| {
@@ -107,11 +111,11 @@ fn read(bytes: Bytes, config: &GelfConfig) -> Result<Received, GelfError> {
             labels.insert(format!("__gelf_message_{name}"), value.to_owned());
         }
     };
-    set("level", level(fields.level));
-    set("host", &fields.host);
-    set("version", &fields.version);
-    set("facility", fields.facility.as_deref().unwrap_or_default());
-    let timestamp = fields.timestamp.filter(|_| config.use_incoming_timestamp);
+    set("level", level(fields.number("level")));
+    for name in ["host", "version", "facility"] {
+        set(name, &fields.text(name).unwrap_or_default());
+    }
+    let timestamp = fields.number("timestamp").filter(|_| config.use_incoming_timestamp);
     let timestamp = timestamp.filter(|t| t.is_finite() && *t > 0.0).map(seconds);
     Ok(Received { labels, timestamp, line: String::from_utf8_lossy(json).trim().to_owned() })
 }
@@ -160,7 +164,7 @@ impl GelfTarget {
         let Self { socket, address, config, inlets } = self;
         let (sender, messages) = mailbox();
         tracing::info!(%address, "gelf listens");
-        let pump = inlets.open().pump("gelf", messages, inlets.metrics.clone(), stop.clone());
+        let pump = inlets.clone().pump("gelf", messages, stop.clone());
         let receive = async {
             let socket = UdpSocket::from_std(socket)?;
             receive(&socket, &config, &inlets, sender, &stop).await;

@@ -14,6 +14,7 @@ use crate::entry::{Entry, Tickets};
 use crate::progress::Ticket;
 use crate::relabel::{Relabel, TargetLabels, relabel};
 use crate::source::Ranges;
+use crate::spool::{Batch, Spool, SpoolError};
 
 /// Makes a pipeline of every job, with its queues.
 pub(crate) type MakeDispatcher = Arc<dyn Fn() -> Dispatcher + Send + Sync>;
@@ -27,6 +28,8 @@ pub(crate) struct Way {
     pub(crate) rules: Arc<[Relabel]>,
     /// Makes a pipeline of the job, with its queues.
     pub(crate) dispatcher: MakeDispatcher,
+    /// Where lines lie until clients read them; without it they go into the pipeline.
+    pub(crate) spool: Option<Arc<Spool>>,
 }
 
 /// Makes the inlets of one target. Cheap to clone.
@@ -86,6 +89,72 @@ impl Inlets {
     pub(crate) fn new(way: Way, metrics: TargetMetrics) -> Self {
         let ways = Mutex::new(Ways { way, lanes: Vec::new() });
         Self { shared: Arc::new(Shared { turns: watch::Sender::new(0), ways }), metrics }
+    }
+
+    /// Where lines lie until clients read them, if the job wants that.
+    pub(crate) fn spool(&self) -> Option<Arc<Spool>> {
+        self.shared.ways.lock().way.spool.clone()
+    }
+
+    /// The labels of a stream after relabelling; `None` if it is dropped.
+    pub(crate) fn labels(&self, labels: TargetLabels) -> Option<Labels> {
+        let rules = self.shared.ways.lock().way.rules.clone();
+        relabel(&rules, labels).map(|labels| stream_labels(&labels))
+    }
+
+    /// Takes what `messages` bring until all senders are gone, to where the job wants it.
+    pub(crate) async fn pump(self, target: &'static str, messages: Messages, stop: CancellationToken) {
+        match self.spool() {
+            Some(spool) => self.pump_into(&spool, target, messages, stop).await,
+            None => self.open().pump(target, messages, self.metrics.clone(), stop).await,
+        }
+    }
+
+    /// Appends messages to the spool, as many at a time as have come. What it does not take now is tried again; once `stop` came,
+    /// for [`LAST_WAIT`].
+    async fn pump_into(
+        self,
+        spool: &Spool,
+        target: &'static str,
+        mut messages: Messages,
+        stop: CancellationToken,
+    ) {
+        const AT_ONCE: usize = 1024;
+        const PAUSE: Duration = Duration::from_secs(1);
+        let mut received = Vec::new();
+        while messages.0.recv_many(&mut received, AT_ONCE).await > 0 {
+            let mut batch = Batch::default();
+            let mut budgets = Vec::with_capacity(received.len());
+            for (message, budget) in received.drain(..) {
+                budgets.push(budget);
+                if let Some(labels) = self.labels(message.labels) {
+                    let timestamp = message.timestamp.unwrap_or_else(Timestamp::now);
+                    batch.add(&Entry::new(timestamp, message.line, labels));
+                }
+            }
+            let records = batch.finish();
+            let stored = async {
+                loop {
+                    match spool.append(&records, None, ()).await {
+                        Ok(()) => return true,
+                        Err(SpoolError::TooLarge { .. }) => return false,
+                        Err(_) => tokio::time::sleep(PAUSE).await,
+                    }
+                }
+            };
+            let late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(LAST_WAIT).await;
+            };
+            let lost = tokio::select! {
+                biased;
+                stored = stored => (!stored).then_some("too_large"),
+                () = late => Some("shutdown"),
+            };
+            if let Some(reason) = lost {
+                self.metrics.lost(target, reason, budgets.len() as u64);
+            }
+        }
     }
 
     /// A pipeline for a target of the job.
@@ -185,7 +254,7 @@ impl Inlet {
 
     /// Takes what `messages` bring until all senders are gone; once `stop` came, what is left must find room within
     /// [`LAST_WAIT`].
-    pub(crate) async fn pump(
+    async fn pump(
         mut self,
         target: &'static str,
         mut messages: Messages,

@@ -3,6 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use service::Metrics;
 
 use crate::metrics::ReasonLabels;
@@ -14,12 +15,28 @@ pub(crate) struct ErrorLabels {
     pub(crate) error: &'static str,
 }
 
+/// A spool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SpoolLabels {
+    /// Its job.
+    pub(crate) job: String,
+}
+
+/// A spool, and a client that reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SpoolClientLabels {
+    /// The spool's job.
+    pub(crate) job: String,
+    /// The client; empty if it is the only one.
+    pub(crate) client: String,
+}
+
 /// What a target lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct LostLabels {
-    /// `syslog` or `gelf`.
+    /// `syslog`, `gelf` or `spool`.
     pub(crate) target: &'static str,
-    /// `queue_full` or `shutdown`.
+    /// Such as `queue_full` or `shutdown`.
     pub(crate) reason: &'static str,
 }
 
@@ -40,6 +57,9 @@ pub(crate) struct TargetMetrics {
     pub(crate) file_sd_errors: Counter,
     pub(crate) kubernetes_errors: Counter,
     targets_failed: Family<ReasonLabels, Counter>,
+    spool_lines: Family<SpoolLabels, Counter>,
+    spool_bytes: Family<SpoolLabels, Gauge>,
+    spool_lag: Family<SpoolClientLabels, Gauge>,
 }
 
 impl TargetMetrics {
@@ -86,6 +106,21 @@ impl TargetMetrics {
             all.lost.clone(),
         );
         promtail.register(
+            "spool_lines",
+            "Lines that were received and are on disk, by job",
+            all.spool_lines.clone(),
+        );
+        promtail.register(
+            "spool_bytes",
+            "Bytes on disk of what was received and is not delivered, by job",
+            all.spool_bytes.clone(),
+        );
+        promtail.register(
+            "spool_lag_bytes",
+            "Bytes of the files that hold what a client has not delivered of a spool, by job and client",
+            all.spool_lag.clone(),
+        );
+        promtail.register(
             "targets_failed",
             "Discovered targets that are not read, by reason",
             all.targets_failed.clone(),
@@ -96,6 +131,33 @@ impl TargetMetrics {
     /// Counts a discovered target that is not read.
     pub(crate) fn failed(&self, reason: &str) {
         self.targets_failed.get_or_create(&ReasonLabels { reason: reason.to_owned() }).inc();
+    }
+
+    /// The lines that came to be in a job's spool.
+    pub(crate) fn spool_lines(&self, job: &str) -> Counter {
+        self.spool_lines.get_or_create_owned(&SpoolLabels { job: job.to_owned() })
+    }
+
+    /// The bytes of a job's spool.
+    pub(crate) fn spool_bytes(&self, job: &str) -> Gauge {
+        self.spool_bytes.get_or_create_owned(&SpoolLabels { job: job.to_owned() })
+    }
+
+    /// How far a client is behind.
+    pub(crate) fn set_spool_lag(&self, labels: &SpoolClientLabels, bytes: u64) {
+        self.spool_lag.get_or_create(labels).set(bytes as i64);
+    }
+
+    /// A client does not read a spool any more.
+    pub(crate) fn forget_spool_lag(&self, labels: &SpoolClientLabels) {
+        self.spool_lag.remove(labels);
+    }
+
+    /// A job has no spool any more.
+    pub(crate) fn forget_spool(&self, job: &str) {
+        let labels = SpoolLabels { job: job.to_owned() };
+        self.spool_lines.remove(&labels);
+        self.spool_bytes.remove(&labels);
     }
 
     /// Counts messages that could not be kept.

@@ -12,17 +12,19 @@ mod metrics;
 mod push_api;
 mod syslog;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use model::Labels;
 
-pub(crate) use check::check;
+pub(crate) use check::{check, kinds};
 pub use gelf::GelfConfig;
-pub(crate) use inlet::{Inlet, Inlets, MakeDispatcher, Received, Way};
+pub(crate) use inlet::{Inlet, Inlets, MakeDispatcher, Received, TICK, Way};
 pub use journal::JournalConfig;
 pub(crate) use journal::{Cursor, JournalTarget};
 pub(crate) use listen::listeners;
-pub(crate) use metrics::TargetMetrics;
+#[cfg(test)]
+pub(crate) use metrics::LostLabels;
+pub(crate) use metrics::{SpoolClientLabels, TargetMetrics};
 pub use push_api::PushApiConfig;
 pub use syslog::SyslogConfig;
 

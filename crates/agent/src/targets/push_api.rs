@@ -2,6 +2,7 @@
 //!
 //! 204 says that every client of this agent has delivered what was pushed (or that a stage dropped it on purpose). What is not
 //! delivered in time is answered with 503, so that the sender keeps it and pushes again: nothing rests on this agent's memory.
+//! Where the configuration has a spool, 204 says that the push is on this agent's disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use super::{Inlets, TargetMetrics};
 use crate::entry::{Entry, TENANT_LABEL};
 use crate::progress::{Progress, Ticket};
 use crate::relabel::TargetLabels;
+use crate::spool::{Batch, Spool, SpoolError};
 
 /// The `loki_push_api` section.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -93,8 +95,12 @@ impl PushTarget {
 
     /// Answers until `stop`, then lets requests in work end.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<()> {
+        let way_in = match self.inlets.spool() {
+            Some(spool) => WayIn::Spool(spool, self.inlets.clone()),
+            None => WayIn::Pipeline(Mutex::new(self.inlets.open())),
+        };
         let shared = Arc::new(Shared {
-            inlet: Mutex::new(self.inlets.open()),
+            way_in,
             decoding: Semaphore::new(DECODING),
             metrics: self.inlets.metrics.clone(),
             labels: self.config.labels.clone(),
@@ -113,16 +119,60 @@ impl PushTarget {
         let ended = loop {
             tokio::select! {
                 ended = &mut served => break ended,
-                _ = ticks.tick() => shared.inlet.lock().tick(),
+                _ = ticks.tick() => shared.way_in.tick(),
             }
         };
-        shared.inlet.lock().finish();
+        shared.way_in.finish();
         ended
     }
 }
 
+/// Where lines go.
+enum WayIn {
+    /// At once, to every client.
+    Pipeline(Mutex<Inlet>),
+    /// To disk, from where clients read them.
+    Spool(Arc<Spool>, Inlets),
+}
+
+impl WayIn {
+    fn tick(&self) {
+        if let Self::Pipeline(inlet) = self {
+            inlet.lock().tick();
+        }
+    }
+
+    fn finish(&self) {
+        if let Self::Pipeline(inlet) = self {
+            inlet.lock().finish();
+        }
+    }
+}
+
+/// The lines of one push on their way.
+enum Intake<'a> {
+    Pipeline(&'a mut Inlet, &'a Arc<Ticket>),
+    Spool(&'a Inlets, Batch),
+}
+
+impl Intake<'_> {
+    fn labels(&self, labels: TargetLabels) -> Option<Labels> {
+        match self {
+            Self::Pipeline(inlet, _) => inlet.labels(labels),
+            Self::Spool(inlets, _) => inlets.labels(labels),
+        }
+    }
+
+    fn take(&mut self, entry: Entry) {
+        match self {
+            Self::Pipeline(inlet, ticket) => inlet.enter(entry, Some(ticket)),
+            Self::Spool(_, batch) => batch.add(&entry),
+        }
+    }
+}
+
 struct Shared {
-    inlet: Mutex<Inlet>,
+    way_in: WayIn,
     decoding: Semaphore,
     metrics: TargetMetrics,
     labels: BTreeMap<String, String>,
@@ -160,7 +210,7 @@ impl Shared {
         let (kind, encoding) = (text(headers, header::CONTENT_TYPE), text(headers, header::CONTENT_ENCODING));
         let tenant = text(headers, "X-Scope-OrgID");
         let mut faulty = None;
-        self.deliver(|inlet, ticket| {
+        self.deliver(|intake| {
             let request = read_push(body, kind, encoding, dialect, MAX_DECODED);
             let request = request.map_err(|error| match error.is_too_large() {
                 true => Failure::too_large(MAX_DECODED),
@@ -168,7 +218,7 @@ impl Shared {
             })?;
             for stream in request.streams {
                 match Labels::parse(&stream.labels) {
-                    Ok(labels) => self.stream(inlet, &labels, stream, tenant, ticket),
+                    Ok(labels) => self.stream(intake, &labels, stream, tenant),
                     Err(error) => faulty = Some(Failure::invalid(format!("{}: {error}", stream.labels))),
                 }
             }
@@ -188,18 +238,18 @@ impl Shared {
         };
         let encoding = Encoding::parse(encoding).ok_or_else(unknown)?;
         let tenant = text(headers, "X-Scope-OrgID");
-        self.deliver(|inlet, ticket| {
+        self.deliver(|intake| {
             let body = decompress(body, encoding, MAX_DECODED).map_err(|error| match error {
                 DecompressError::TooLarge { limit } => Failure::too_large(limit),
                 error => Failure::invalid(error.to_string()),
             })?;
-            let Some(labels) = self.labels(inlet, &Labels::default(), tenant) else { return Ok(()) };
+            let Some(labels) = self.labels(intake, &Labels::default(), tenant) else { return Ok(()) };
             for line in body.split(|byte| *byte == b'\n') {
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
                 if !line.is_empty() {
                     let line = String::from_utf8_lossy(line).into_owned();
                     self.metrics.push_entries.inc();
-                    inlet.enter(Entry::new(Timestamp::now(), line, labels.clone()), Some(ticket));
+                    intake.take(Entry::new(Timestamp::now(), line, labels.clone()));
                 }
             }
             Ok(())
@@ -208,15 +258,8 @@ impl Shared {
     }
 
     /// Hands on the lines of a stream, unless a rule drops it.
-    fn stream(
-        &self,
-        inlet: &mut Inlet,
-        labels: &Labels,
-        stream: PushStream,
-        tenant: &str,
-        ticket: &Arc<Ticket>,
-    ) {
-        let Some(labels) = self.labels(inlet, labels, tenant) else { return };
+    fn stream(&self, intake: &mut Intake<'_>, labels: &Labels, stream: PushStream, tenant: &str) {
+        let Some(labels) = self.labels(intake, labels, tenant) else { return };
         for pushed in stream.entries {
             let time = if self.keep_time { Timestamp(pushed.timestamp_ns) } else { Timestamp::now() };
             let mut entry = Entry::new(time, pushed.line.as_str().to_owned(), labels.clone());
@@ -226,51 +269,85 @@ impl Shared {
                 .map(|(name, value)| (name.as_str().into(), value.as_str().to_owned()))
                 .collect();
             self.metrics.push_entries.inc();
-            inlet.enter(entry, Some(ticket));
+            intake.take(entry);
         }
     }
 
     /// The labels of a stream with those of the configuration, relabelled. The tenant of the request is kept, unless a rule names
     /// another.
-    fn labels(&self, inlet: &Inlet, stream: &Labels, tenant: &str) -> Option<Labels> {
+    fn labels(&self, intake: &Intake<'_>, stream: &Labels, tenant: &str) -> Option<Labels> {
         let mut labels: TargetLabels =
             stream.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         labels.extend(self.labels.clone());
         if !tenant.is_empty() {
             labels.insert(TENANT_LABEL.to_owned(), tenant.to_owned());
         }
-        inlet.labels(labels)
+        intake.labels(labels)
     }
 
-    /// Has `work` hand on lines when there is room for them, and waits until all are delivered.
+    /// Has `work` hand on lines when there is room for them, and waits until all are delivered, or on disk.
     async fn deliver(
         &self,
-        work: impl FnOnce(&mut Inlet, &Arc<Ticket>) -> Result<(), Failure>,
+        work: impl FnOnce(&mut Intake<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let late = |what: &str| {
-            self.metrics.push_unacknowledged.inc();
-            Failure::unavailable(format!("{what}: push again"), Some(Duration::from_secs(1)))
-        };
         let deadline = Instant::now() + self.patience;
+        match &self.way_in {
+            WayIn::Pipeline(inlet) => self.through(inlet, work, deadline).await,
+            WayIn::Spool(spool, inlets) => self.spooled(spool, inlets, work, deadline).await,
+        }
+    }
+
+    async fn through(
+        &self,
+        inlet: &Mutex<Inlet>,
+        work: impl FnOnce(&mut Intake<'_>) -> Result<(), Failure>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
         let progress = Progress::new(0);
         {
             let enter = async {
                 let permit = self.decoding.acquire().await;
-                let room = self.inlet.lock().room();
+                let room = inlet.lock().room();
                 room.await;
                 permit
             };
             let permit = timeout_at(deadline, enter).await;
-            let _permit = permit.map_err(|_| late("the agent's clients do not deliver: there is no room"))?;
+            let _permit =
+                permit.map_err(|_| self.late("the agent's clients do not deliver: there is no room"))?;
             let ticket = progress.open(1);
-            let mut inlet = self.inlet.lock();
-            let worked = work(&mut inlet, &ticket);
+            let mut inlet = inlet.lock();
+            let worked = work(&mut Intake::Pipeline(&mut inlet, &ticket));
             inlet.urge();
             ticket.done(1);
             worked?;
         }
         let delivered = timeout_at(deadline, progress.reached(1)).await;
-        delivered.map_err(|_| late("the agent's clients have not delivered it yet"))
+        delivered.map_err(|_| self.late("the agent's clients have not delivered it yet"))
+    }
+
+    async fn spooled(
+        &self,
+        spool: &Spool,
+        inlets: &Inlets,
+        work: impl FnOnce(&mut Intake<'_>) -> Result<(), Failure>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let permit = timeout_at(deadline, self.decoding.acquire()).await;
+        let permit = permit.map_err(|_| self.late("the agent's disk is too slow"))?;
+        let mut intake = Intake::Spool(inlets, Batch::default());
+        work(&mut intake)?;
+        let Intake::Spool(_, batch) = intake else { return Ok(()) };
+        spool.append(&batch.finish(), Some(deadline), permit).await.map_err(|error| match error {
+            SpoolError::TooLarge { .. } => {
+                Failure::invalid(error.to_string()).with_status(StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            error => self.late(&error.to_string()),
+        })
+    }
+
+    fn late(&self, what: &str) -> Failure {
+        self.metrics.push_unacknowledged.inc();
+        Failure::unavailable(format!("{what}: push again"), Some(Duration::from_secs(1)))
     }
 }
 

@@ -12,17 +12,19 @@ use crate::entry::Entry;
 use crate::metrics::{AgentMetrics, StageMetrics};
 use crate::pipeline::Pipeline;
 use crate::relabel::{Relabel, RelabelConfig};
+use crate::spool::Spool;
 
 /// The far end of a target.
-pub(super) struct Bench {
-    pub(super) inlets: Inlets,
-    pub(super) queue: Arc<Queue>,
-    pub(super) metrics: TargetMetrics,
+pub(crate) struct Bench {
+    pub(crate) inlets: Inlets,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) metrics: TargetMetrics,
+    way: Way,
 }
 
 impl Bench {
     /// With the job's relabel rules, and a queue of `bytes`.
-    pub(super) fn new(rules: serde_json::Value, bytes: usize) -> Self {
+    pub(crate) fn new(rules: serde_json::Value, bytes: usize) -> Self {
         let rules: Vec<RelabelConfig> = serde_json::from_value(rules).unwrap();
         let rules = rules.iter().map(|rule| Relabel::compile(rule).unwrap()).collect();
         let queue = Arc::new(Queue::of_single_entries(bytes));
@@ -32,18 +34,24 @@ impl Bench {
                 Pipeline::compile(&Value::default(), &StageMetrics::default(), &mut Problems::default());
             Dispatcher::new(vec![stages], queues.clone(), AgentMetrics::default())
         });
-        let inlets = Inlets::new(Way { job: 0, rules, dispatcher }, metrics.clone());
-        Self { inlets, queue, metrics }
+        let way = Way { job: 0, rules, dispatcher, spool: None };
+        let inlets = Inlets::new(way.clone(), metrics.clone());
+        Self { inlets, queue, metrics, way }
+    }
+
+    /// The same, where lines go to a spool. Whoever reads it leads them here.
+    pub(crate) fn spooled(&self, spool: Arc<Spool>) -> Inlets {
+        Inlets::new(Way { spool: Some(spool), ..self.way.clone() }, self.metrics.clone())
     }
 
     /// With a rule that copies each label that begins with `prefix` into one without it.
-    pub(super) fn mapping(prefix: &str) -> Self {
+    pub(crate) fn mapping(prefix: &str) -> Self {
         let rule = serde_json::json!({"action": "labelmap", "regex": format!("{prefix}(.*)")});
         Self::new(serde_json::json!([rule]), 1 << 20)
     }
 
     /// The next entry; its tickets stay open.
-    pub(super) async fn entry(&self) -> Arc<Entry> {
+    pub(crate) async fn entry(&self) -> Arc<Entry> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(entry) = self.queue.pop() {
@@ -55,7 +63,7 @@ impl Bench {
     }
 
     /// `labels line` of the next entries.
-    pub(super) async fn lines(&self, count: usize) -> Vec<String> {
+    pub(crate) async fn lines(&self, count: usize) -> Vec<String> {
         let mut lines = Vec::new();
         for _ in 0..count {
             let entry = self.entry().await;

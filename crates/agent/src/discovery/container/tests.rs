@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::client::Queue;
-use crate::config::PositionsConfig;
+use crate::config::{DockerSdConfig, PositionsConfig};
 use crate::metrics::{AgentMetrics, StageMetrics};
 use crate::pipeline::Pipeline;
 
@@ -129,7 +129,8 @@ async fn read(
     let socket = folder.join("engine.sock");
     let _ = std::fs::remove_file(&socket);
     let engine = Engine::start(&socket, outputs.iter().cloned().collect());
-    let host: Host = format!("unix://{}", socket.display()).parse().unwrap();
+    let config = DockerSdConfig { host: format!("unix://{}", socket.display()), ..DockerSdConfig::default() };
+    let reading = super::Engine::new(&config).unwrap();
     let filename = folder.join("positions.yaml").to_string_lossy().into_owned();
     let config = PositionsConfig { filename, ..PositionsConfig::default() };
     let positions = Arc::new(Positions::load(&config).unwrap().of_jobs(["docker".to_owned()]));
@@ -138,18 +139,20 @@ async fn read(
     let progress = positions.open_container("c1", 0);
     let labels = Some(Labels::from_pairs([("job", "docker")]));
     let reader = ApiReader {
-        docker: host.connect().unwrap(),
-        host,
+        engine: reading,
         container: "c1".to_owned(),
-        has_terminal: false,
         job: 0,
         labels: StreamLabels { stdout: labels.clone(), stderr: labels },
         progress: progress.clone(),
         positions: positions.clone(),
         dispatcher: Dispatcher::new(vec![stages], vec![queue.clone()], AgentMetrics::default()),
+        end: CancellationToken::new(),
     };
     let deadline = Instant::now() + Duration::from_secs(30);
-    assert_eq!(tokio::time::timeout_at(deadline.into(), reader.run()).await.unwrap(), "c1");
+    assert_eq!(
+        tokio::time::timeout_at(deadline.into(), reader.run()).await.unwrap(),
+        ("c1".to_owned(), Outcome::Complete)
+    );
     assert!(progress.source().unwrap().is_durable(), "it is on disk before the first line is sent");
     let mut sent = Vec::new();
     while let Some(entry) = queue.pop() {
@@ -173,7 +176,7 @@ async fn what_an_engine_that_follows_leaves_out_is_read_at_the_end() {
     assert_eq!(lines, (0..20).map(|n| format!("line {n}")).collect::<Vec<_>>());
     assert!(asked[0].contains("follow=1&since=0.000000000"), "{asked:?}");
     // Five seconds before line 6.
-    assert!(asked[2].contains("follow=0&since=1793588640.000000003"), "{asked:?}");
+    assert!(asked[1].contains("follow=0&since=1793588640.000000003"), "{asked:?}");
 }
 
 #[tokio::test]

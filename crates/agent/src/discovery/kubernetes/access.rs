@@ -1,45 +1,41 @@
 //! How the API server is reached: address, authorities, credentials.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::redirect::Policy;
 use serde::{Deserialize, Serialize};
 use service::config::{Secret, Unneeded, Value};
 
 use super::config::KubernetesSdConfig;
+use crate::client::http::builder;
+use crate::client::{Credentials, Text};
+use crate::config::{ProxyConfig, TlsConfig};
 
 /// Where a pod finds its own credentials.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Longest time until a connection is there, and until a token is had.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client of the API server. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Access {
     client: reqwest::Client,
     server: String,
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
     namespace: Option<String>,
 }
 
-#[derive(Clone, Default)]
-enum Credentials {
-    #[default]
-    None,
-    Token(Secret),
-    /// Read again for each request: the tokens of pods are renewed.
-    TokenFile(String),
-    Basic(String, Secret),
-}
-
 /// What a client is made of.
-#[derive(Default)]
 struct Parts {
     server: String,
-    authority: Option<Vec<u8>>,
-    /// Certificate chain and key, PEM.
-    identity: Option<Vec<u8>>,
-    insecure: bool,
+    tls: TlsConfig,
+    proxy: ProxyConfig,
     credentials: Credentials,
     namespace: Option<String>,
 }
@@ -77,22 +73,20 @@ impl Access {
         query: &[(&str, &str)],
     ) -> Result<reqwest::Response, ApiError> {
         let mut request = self.client.get(format!("{}{path}", self.server)).query(query);
-        request = match &self.credentials {
-            Credentials::None => request,
-            Credentials::Token(token) => request.bearer_auth(token.reveal()),
-            Credentials::TokenFile(path) => {
-                let token = std::fs::read_to_string(path);
-                let token = token.with_context(|| format!("token '{path}'")).map_err(ApiError::Other)?;
-                request.bearer_auth(token.trim())
-            }
-            Credentials::Basic(user, password) => request.basic_auth(user, Some(password.reveal())),
-        };
+        let header = self.credentials.header().await.map_err(ApiError::Other)?;
+        if let Some(header) = &header {
+            request = request.header(http::header::AUTHORIZATION, header);
+        }
         let other = |error: reqwest::Error| ApiError::Other(anyhow::Error::new(error));
         let response = request.send().await.map_err(other)?;
         match response.status().as_u16() {
             200..=299 => Ok(response),
             410 => Err(ApiError::Gone),
             status => {
+                if let (401, Some(header)) = (status, &header) {
+                    // The next request may come with another.
+                    self.credentials.refused(header);
+                }
                 let text = response.text().await.unwrap_or_default();
                 let message = serde_json::from_str::<serde_json::Value>(&text).ok();
                 let message = message.and_then(|m| m.get("message")?.as_str().map(str::to_owned));
@@ -120,49 +114,34 @@ pub(super) enum ApiError {
 
 impl Parts {
     fn access(self) -> Result<Access> {
-        let mut client = reqwest::Client::builder()
-            .user_agent(concat!("timberline-agent/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(std::time::Duration::from_secs(10))
+        let mut server = self.server.parse().with_context(|| format!("server '{}'", self.server))?;
+        let client = builder(&self.tls, &self.proxy, &mut server)?
+            .connect_timeout(CONNECT_TIMEOUT)
             // Watches are silent for long, but servers send bookmarks about every minute.
-            .read_timeout(std::time::Duration::from_secs(330))
-            .tls_danger_accept_invalid_certs(self.insecure);
-        if let Some(pem) = &self.authority {
-            for authority in reqwest::Certificate::from_pem_bundle(pem).context("certificate authority")? {
-                client = client.add_root_certificate(authority);
-            }
-        }
-        if let Some(pem) = &self.identity {
-            client = client.identity(reqwest::Identity::from_pem(pem).context("client certificate")?);
-        }
+            .read_timeout(Duration::from_secs(330))
+            .redirect(Policy::default());
         Ok(Access {
             client: client.build()?,
-            server: self.server.trim_end_matches('/').to_owned(),
-            credentials: self.credentials,
+            server: server.as_str().trim_end_matches('/').to_owned(),
+            credentials: Arc::new(self.credentials),
             namespace: self.namespace,
         })
     }
 }
 
 fn configured(config: &KubernetesSdConfig) -> Result<Parts> {
-    let auth = &config.basic_auth;
-    let credentials = if !config.bearer_token_file.is_empty() {
-        Credentials::TokenFile(config.bearer_token_file.clone())
-    } else if !config.bearer_token.is_empty() {
-        Credentials::Token(config.bearer_token.clone())
-    } else if !auth.username.is_empty() {
-        let password = match auth.password_file.as_str() {
-            "" => auth.password.clone(),
-            path => Secret::new(std::fs::read_to_string(path).context(path.to_owned())?.trim()),
-        };
-        Credentials::Basic(auth.username.clone(), password)
-    } else {
-        Credentials::None
-    };
-    let authority = match config.tls_config.ca_file.as_str() {
-        "" => None,
-        path => Some(std::fs::read(path).with_context(|| format!("tls_config.ca_file '{path}'"))?),
-    };
-    Ok(Parts { server: config.api_server.clone(), authority, credentials, ..Parts::default() })
+    Ok(Parts {
+        server: config.api_server.clone(),
+        tls: config.tls_config.clone(),
+        proxy: config.proxy(),
+        credentials: Credentials::new(config.auth(), CONNECT_TIMEOUT)?,
+        namespace: None,
+    })
+}
+
+/// `Authorization: Bearer` with what a file holds.
+fn token_file(path: String) -> Credentials {
+    Credentials::Token { kind: "Bearer".to_owned(), token: Text::File(path) }
 }
 
 fn in_cluster() -> Result<Parts> {
@@ -176,10 +155,10 @@ fn in_cluster() -> Result<Parts> {
     let file = |name: &str| format!("{SERVICE_ACCOUNT}/{name}");
     Ok(Parts {
         server: format!("https://{host}:{port}"),
-        authority: Some(std::fs::read(file("ca.crt")).with_context(|| file("ca.crt"))?),
-        credentials: Credentials::TokenFile(file("token")),
+        tls: TlsConfig { ca_file: file("ca.crt"), ..TlsConfig::default() },
+        proxy: ProxyConfig::default(),
+        credentials: token_file(file("token")),
         namespace: std::fs::read_to_string(file("namespace")).ok().map(|text| text.trim().to_owned()),
-        ..Parts::default()
     })
 }
 
@@ -227,15 +206,16 @@ fn at(section: &Value, key: &str) -> String {
     found.and_then(|(_, value)| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// What stands in a kubeconfig in base64 (`…-data`), or in a file beside it.
-fn embedded(section: &Value, key: &str, folder: &Path) -> Result<Option<Vec<u8>>> {
+/// PEM that stands in a kubeconfig in base64 (`…-data`), or in a file beside it; empty if it is not there.
+fn embedded(section: &Value, key: &str, folder: &Path) -> Result<String> {
     let (data, file) = (at(section, &format!("{key}-data")), at(section, key));
     if !data.is_empty() {
-        return STANDARD.decode(data).map(Some).with_context(|| format!("{key}-data is no base64"));
+        let bytes = STANDARD.decode(data).with_context(|| format!("{key}-data is no base64"))?;
+        return String::from_utf8(bytes).with_context(|| format!("{key}-data is no PEM"));
     }
     match file.as_str() {
-        "" => Ok(None),
-        file => std::fs::read(folder.join(file)).map(Some).with_context(|| format!("{key} '{file}'")),
+        "" => Ok(String::new()),
+        file => std::fs::read_to_string(folder.join(file)).with_context(|| format!("{key} '{file}'")),
     }
 }
 
@@ -250,28 +230,30 @@ fn from_kubeconfig(text: &str, folder: &Path) -> Result<Parts> {
     let cluster = &found.with_context(|| format!("cluster '{cluster}' is none of its clusters"))?.cluster;
     let mut parts = Parts {
         server: at(cluster, "server"),
-        authority: embedded(cluster, "certificate-authority", folder)?,
-        insecure: at(cluster, "insecure-skip-tls-verify") == "true",
+        tls: TlsConfig {
+            ca: embedded(cluster, "certificate-authority", folder)?,
+            insecure_skip_verify: at(cluster, "insecure-skip-tls-verify") == "true",
+            server_name: at(cluster, "tls-server-name"),
+            ..TlsConfig::default()
+        },
+        proxy: ProxyConfig { url: Secret::new(at(cluster, "proxy-url")), ..ProxyConfig::default() },
+        credentials: Credentials::None,
         namespace: Some(at(context, "namespace")).filter(|n| !n.is_empty()).or(Some("default".to_owned())),
-        ..Parts::default()
     };
     let Some(user) = config.users.iter().find(|u| u.name == user).map(|u| &u.user) else { return Ok(parts) };
     if let Some((key, _)) = user.entries().find(|(key, _)| matches!(*key, "exec" | "auth-provider")) {
         bail!("users.{key} would run a program: put a token or a client certificate in its place");
     }
-    let certificate = embedded(user, "client-certificate", folder)?;
-    if let (Some(mut pem), Some(key)) = (certificate, embedded(user, "client-key", folder)?) {
-        pem.push(b'\n');
-        pem.extend_from_slice(&key);
-        parts.identity = Some(pem);
-    }
+    parts.tls.cert = embedded(user, "client-certificate", folder)?;
+    parts.tls.key = Secret::new(embedded(user, "client-key", folder)?);
     let (token, file, name) = (at(user, "token"), at(user, "tokenFile"), at(user, "username"));
     parts.credentials = if !token.is_empty() {
-        Credentials::Token(Secret::new(token))
+        Credentials::Token { kind: "Bearer".to_owned(), token: Text::Given(Secret::new(token)) }
     } else if !file.is_empty() {
-        Credentials::TokenFile(folder.join(file).to_string_lossy().into_owned())
+        token_file(folder.join(file).to_string_lossy().into_owned())
     } else if !name.is_empty() {
-        Credentials::Basic(name, Secret::new(at(user, "password")))
+        let password = Text::Given(Secret::new(at(user, "password")));
+        Credentials::Basic { user: Text::Given(Secret::new(name)), password }
     } else {
         Credentials::None
     };
@@ -304,9 +286,10 @@ users:
     fn a_kubeconfig_is_read() {
         let parts = from_kubeconfig(KUBECONFIG, Path::new(".")).unwrap();
         assert_eq!(parts.server, "https://10.0.0.1:6443/");
-        assert_eq!(parts.authority.as_deref(), Some(&b"ca"[..]));
+        assert_eq!(parts.tls.ca, "ca");
         assert_eq!(parts.namespace.as_deref(), Some("logs"));
-        assert!(matches!(&parts.credentials, Credentials::Token(token) if token.reveal() == "secret"));
+        let token = |c: &Credentials| matches!(c, Credentials::Token { token: Text::Given(t), .. } if t.reveal() == "secret");
+        assert!(token(&parts.credentials));
     }
 
     #[test]

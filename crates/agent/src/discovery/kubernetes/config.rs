@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use service::config::{Problems, Secret};
 
-use crate::config::{BasicAuthConfig, TlsConfig};
+use crate::config::{
+    AuthConfig, AuthorizationConfig, BasicAuthConfig, OAuth2Config, ProxyConfig, TlsConfig, is_web,
+};
 
 /// One of `kubernetes_sd_configs`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -27,8 +29,17 @@ pub struct KubernetesSdConfig {
     pub bearer_token: Secret,
     /// File that holds the token, with `api_server`; read again for each request.
     pub bearer_token_file: String,
+    /// Credentials of another type, with `api_server`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<AuthorizationConfig>,
+    /// A token that another server gives, with `api_server`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2Config>,
     /// TLS towards the server, with `api_server`.
     pub tls_config: TlsConfig,
+    /// Proxy on the way, with `api_server`.
+    #[serde(skip_serializing_if = "Secret::is_empty")]
+    pub proxy_url: Secret,
 }
 
 /// `namespaces`
@@ -62,6 +73,22 @@ pub struct AttachConfig {
 }
 
 impl KubernetesSdConfig {
+    /// As whom it comes.
+    pub(super) fn auth(&self) -> AuthConfig<'_> {
+        AuthConfig {
+            basic: &self.basic_auth,
+            token: &self.bearer_token,
+            token_file: &self.bearer_token_file,
+            authorization: self.authorization.as_ref(),
+            oauth2: self.oauth2.as_ref(),
+        }
+    }
+
+    /// The proxy on the way.
+    pub(super) fn proxy(&self) -> ProxyConfig {
+        ProxyConfig { url: self.proxy_url.clone(), ..ProxyConfig::default() }
+    }
+
     /// Checks what types cannot.
     pub(crate) fn check(&self, path: &str, problems: &mut Problems) {
         let mut role = |at: String, role: &str| match role {
@@ -86,16 +113,21 @@ impl KubernetesSdConfig {
             problems
                 .add(format!("{path}.kubeconfig_file"), "api_server and kubeconfig_file exclude each other");
         }
-        if !self.api_server.is_empty() && self.api_server.parse::<reqwest::Url>().is_err() {
+        if !self.api_server.is_empty() && !is_web(&self.api_server) {
             problems.add(
                 format!("{path}.api_server"),
                 format!("'{}' is not a URL: write https://host:6443", self.api_server),
             );
         }
-        let auth = !self.basic_auth.username.is_empty()
+        self.auth().check(path, problems);
+        self.tls_config.check(&format!("{path}.tls_config"), problems);
+        self.proxy().check(path, problems);
+        let auth = self.basic_auth != BasicAuthConfig::default()
             || !self.bearer_token.is_empty()
             || !self.bearer_token_file.is_empty()
-            || !self.tls_config.ca_file.is_empty();
+            || self.authorization.is_some()
+            || self.oauth2.is_some()
+            || self.tls_config != TlsConfig::default();
         if self.api_server.is_empty() && auth {
             problems.add(
                 path,

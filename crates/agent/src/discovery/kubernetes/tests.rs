@@ -259,6 +259,45 @@ async fn tls_and_credentials_of_a_kubeconfig() {
 }
 
 #[tokio::test]
+async fn a_server_with_a_certificate_of_another_name_and_a_token_that_is_renewed() {
+    let file = |name: &str| format!("{}/src/targets/syslog/testdata/{name}", env!("CARGO_MANIFEST_DIR"));
+    let tls = service::TlsConfig {
+        cert_file: file("server.pem"),
+        key_file: file("server.key"),
+        ..service::TlsConfig::default()
+    };
+    let listener = Listener::bind("127.0.0.1:0", "the test", &tls).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let token = scratch.path().join("token");
+    std::fs::write(&token, "first\n").unwrap();
+    let config = |tls: Value| -> KubernetesSdConfig {
+        let server = format!("https://{}", listener.address());
+        let all = json!({"role": "pod", "api_server": server, "bearer_token_file": token, "tls_config": tls});
+        serde_json::from_value(all).unwrap()
+    };
+    let named = |name: &str| config(json!({"ca_file": file("ca.pem"), "server_name": name}));
+    let (good, other, untrusted) = (named("localhost"), named("other.example"), config(json!({})));
+    let echo = get(async |headers: http::HeaderMap| {
+        headers.get("authorization").map_or("", |value| value.to_str().unwrap()).to_owned()
+    });
+    let stop = CancellationToken::new();
+    let server = Server::new("api").http(Router::new().route("/x", echo)).serve(listener, stop.clone());
+    let server = tokio::spawn(server);
+    let access = Access::new(&good).unwrap();
+    for expected in ["first", "renewed"] {
+        std::fs::write(&token, expected).unwrap();
+        let body = access.get("/x", &[]).await.unwrap().text().await.unwrap();
+        assert_eq!(body, format!("Bearer {expected}"));
+    }
+    for wrong in [other, untrusted] {
+        assert!(Access::new(&wrong).unwrap().get("/x", &[]).await.is_err());
+    }
+    drop(access);
+    stop.cancel();
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_is_asked_again_and_known_pods_stay() {
     let (lines, stream) = mpsc::channel(10);
     let fixture = Fixture::start(Script::default()).await;

@@ -49,6 +49,11 @@ fn levels_and_times() {
     check(r#"{"level": 7, "timestamp": 1.5}"#, Some("debug"), Some("1970-01-01T00:00:01.5Z"));
     check(r#"{"level": 8, "timestamp": -1}"#, None, None);
     check(r#"{"level": 1e300, "timestamp": 0}"#, None, None);
+    // Not as the format has it, but as it comes.
+    check(r#"{"level": "4", "timestamp": "1.25"}"#, Some("warning"), Some("1970-01-01T00:00:01.25Z"));
+    check(r#"{"level": null, "timestamp": {}, "host": [1], "version": null}"#, Some("alert"), None);
+    check(r#"{"level": 3, "level": 5, "timestamp": "soon"}"#, Some("notice"), None);
+    check(r#"{"timestamp": 1e17}"#, Some("alert"), Some(&Timestamp(i64::MAX).to_string()));
 }
 
 #[test]

@@ -154,3 +154,55 @@ async fn what_is_not_delivered_in_time_is_pushed_again() {
     assert!(fixture.bench.queue.pop().is_none());
     fixture.end().await;
 }
+
+#[tokio::test]
+async fn with_a_spool_an_acknowledgement_means_that_it_is_on_disk() {
+    let files = disk::sim::SimFiles::new();
+    let spool = crate::spool::tests::spool(&files, 1 << 20);
+    let stop = CancellationToken::new();
+    let writing = crate::spool::tests::run(&spool, &stop);
+    let rules = json!([{"source_labels": ["app"], "regex": "noise", "action": "drop"}]);
+    let mut bench = Bench::new(rules, 1 << 20);
+    let (inlet, spooled) = (bench.inlets.open(), bench.spooled(spool.clone()));
+    bench.inlets = spooled;
+    let fixture = Fixture::start(bench, true, Duration::from_millis(500));
+    let push = |lines: &[&str]| {
+        let body = request(vec![stream(r#"{app="noise"}"#, &["dropped"]), stream(r#"{app="a"}"#, lines)]);
+        fixture.post("/loki/api/v1/push", "application/x-protobuf", body)
+    };
+    // Nobody delivers.
+    assert_eq!(push(&["one", "two"]).await.unwrap().0, 204);
+    files.fail_syncs(1);
+    let (status, text) = push(&["refused"]).await.unwrap();
+    assert!(status == 503 && text.contains("cannot be written"), "{status} {text}");
+    assert_eq!(push(&["three"]).await.unwrap().0, 204);
+    let (status, text) = push(&[&"x".repeat(2 << 20)]).await.unwrap();
+    assert!(status == 413 && text.contains("max_bytes"), "{status} {text}");
+    let large = "x".repeat(100 << 10);
+    let mut taken = 0;
+    let (status, text) = loop {
+        match push(&[&large]).await.unwrap() {
+            (204, _) => taken += 1,
+            refused => break refused,
+        }
+    };
+    assert!(taken > 5 && status == 503 && text.contains("full"), "{taken} {status} {text}");
+
+    let reading =
+        tokio::spawn(crate::spool::SpoolReader::run(spool, "c".into(), vec![], inlet, stop.clone()));
+    for line in ["one", "two", "three"] {
+        let entry = fixture.bench.entry().await;
+        assert_eq!((entry.line.as_str(), entry.timestamp, entry.tenant.as_str()), (line, Timestamp(7), "t1"));
+        assert_eq!(entry.labels.to_string(), r#"{app="a", pushed="yes"}"#);
+        assert_eq!(entry.metadata, [("trace_id".into(), "abc".to_owned())]);
+        entry.tickets.done();
+    }
+    for _ in 0..taken {
+        fixture.bench.entry().await.tickets.done();
+    }
+    assert_eq!(push(&[&large]).await.unwrap().0, 204, "there is room again");
+    fixture.end().await;
+    stop.cancel();
+    reading.await.unwrap().unwrap();
+    writing.await.unwrap().unwrap();
+}

@@ -1,5 +1,6 @@
-//! RFC 6587: how messages follow each other on a connection. Each has its length before it, or a line end after it; the first
-//! byte of the connection tells which.
+//! RFC 6587: how messages follow each other on a connection. Each has its length before it, or a line end (or a zero byte, as
+//! Python writes it) after it; the first byte of the connection tells which. Relays mix what they get from several senders, so a
+//! message that plainly begins the other way is taken that way.
 
 /// Cuts the bytes of a connection into messages of at most a given length.
 #[derive(Debug)]
@@ -63,20 +64,30 @@ impl Framer {
             if !self.skip() {
                 return Ok(None);
             }
+            if self.mode.is_some() {
+                // Empty lines, and line ends that some senders write after counted messages and do not count.
+                let blank = self.bytes.iter().take_while(|b| matches!(b, b'\n' | b'\r' | 0)).count();
+                self.bytes.drain(..blank);
+            }
             let Some(first) = self.bytes.first().copied() else { return Ok(None) };
             let mode = match (self.mode, first) {
-                (Some(mode), _) => mode,
-                (None, b'<') => Mode::Lines,
-                (None, b'1'..=b'9') => Mode::Counted,
+                (_, b'<') => Mode::Lines,
+                (None | Some(Mode::Counted), b'1'..=b'9') => Mode::Counted,
                 (None, other) => return Err(FramingError::Start(char::from(other))),
+                (Some(Mode::Counted), _) => return Err(FramingError::Length),
+                (Some(Mode::Lines), _) => match is_counted(&self.bytes) {
+                    Some(true) => Mode::Counted,
+                    Some(false) => Mode::Lines,
+                    None => return Ok(None),
+                },
             };
-            self.mode = Some(mode);
+            self.mode.get_or_insert(mode);
             let frame = match mode {
                 Mode::Counted => self.counted()?,
                 Mode::Lines => self.line(),
             };
             match frame {
-                // Empty lines, and line ends after counted messages, are nothing.
+                // A message of line ends only is nothing.
                 Some(frame) if frame.text.is_empty() => {}
                 frame => return Ok(frame),
             }
@@ -86,8 +97,9 @@ impl Framer {
     /// What is left when the connection ends: a line without its end, or the error that a counted message is not whole.
     pub(super) fn finish(&mut self) -> Result<Option<Frame>, FramingError> {
         let rest = std::mem::take(&mut self.bytes);
+        let begins_as_line = rest.first() == Some(&b'<');
         match (self.mode, self.skip) {
-            (Some(Mode::Lines), Skip::Nothing) => {
+            (Some(mode), Skip::Nothing) if mode == Mode::Lines || begins_as_line => {
                 Ok(Some(frame(&rest, false)).filter(|frame| !frame.text.is_empty()))
             }
             (Some(Mode::Counted), Skip::Nothing) if !rest.trim_ascii().is_empty() => {
@@ -107,7 +119,7 @@ impl Framer {
                 let left = count - now as u64;
                 self.skip = if left == 0 { Skip::Nothing } else { Skip::Bytes(left) };
             }
-            Skip::Line => match memchr::memchr(b'\n', &self.bytes) {
+            Skip::Line => match memchr::memchr2(b'\n', 0, &self.bytes) {
                 Some(end) => {
                     self.bytes.drain(..=end);
                     self.skip = Skip::Nothing;
@@ -119,9 +131,6 @@ impl Framer {
     }
 
     fn counted(&mut self) -> Result<Option<Frame>, FramingError> {
-        // Some senders end counted messages with a line end that they do not count.
-        let blank = self.bytes.iter().take_while(|b| matches!(b, b'\n' | b'\r' | 0)).count();
-        self.bytes.drain(..blank);
         let digits = self.bytes.iter().take_while(|b| b.is_ascii_digit()).count();
         let length =
             std::str::from_utf8(&self.bytes[..digits]).ok().and_then(|text| text.parse::<u64>().ok());
@@ -148,7 +157,7 @@ impl Framer {
 
     fn line(&mut self) -> Option<Frame> {
         let within = self.bytes.len().min(self.max + 1);
-        match memchr::memchr(b'\n', &self.bytes[..within]) {
+        match memchr::memchr2(b'\n', 0, &self.bytes[..within]) {
             Some(end) => {
                 let frame = frame(&self.bytes[..end], false);
                 self.bytes.drain(..=end);
@@ -165,6 +174,29 @@ impl Framer {
     }
 }
 
+/// Whether bytes begin with the length of a message and its priority, as in `23 <13>`; `None` if they may yet.
+fn is_counted(bytes: &[u8]) -> Option<bool> {
+    let digits = |bytes: &[u8]| bytes.iter().take_while(|b| b.is_ascii_digit()).count();
+    let length = digits(bytes);
+    let mut rest = &bytes[length..];
+    if !(1..=Framer::LENGTH_DIGITS).contains(&length) || bytes[0] == b'0' {
+        return Some(false);
+    }
+    for expected in b" <" {
+        match rest.split_first() {
+            None => return None,
+            Some((byte, after)) if byte == expected => rest = after,
+            Some(_) => return Some(false),
+        }
+    }
+    let priority = digits(rest);
+    match rest.get(priority) {
+        _ if priority > 3 => Some(false),
+        None => None,
+        Some(end) => Some(priority > 0 && *end == b'>'),
+    }
+}
+
 /// A message from a datagram, of at most `max` bytes: one of its own, whether its length stands before it or not.
 pub(super) fn datagram(bytes: &[u8], max: usize) -> Option<Frame> {
     let digits = bytes.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -176,8 +208,14 @@ pub(super) fn datagram(bytes: &[u8], max: usize) -> Option<Frame> {
     Some(frame(kept, kept.len() < bytes.len())).filter(|frame| !frame.text.is_empty())
 }
 
-/// The text of a message, without a line end that came with it.
-fn frame(bytes: &[u8], is_cut: bool) -> Frame {
+/// The text of a message, without a line end that came with it, nor half of a character where it was cut.
+fn frame(mut bytes: &[u8], is_cut: bool) -> Frame {
+    if let Err(error) = std::str::from_utf8(bytes)
+        && is_cut
+        && error.error_len().is_none()
+    {
+        bytes = &bytes[..error.valid_up_to()];
+    }
     let end = bytes.iter().rposition(|b| !matches!(b, b'\n' | b'\r' | 0)).map_or(0, |last| last + 1);
     Frame { text: String::from_utf8_lossy(&bytes[..end]).into_owned(), is_cut }
 }
@@ -233,8 +271,27 @@ mod tests {
     fn messages_with_a_line_end() {
         check(b"<1>a\n\r\n<2>b\r\n<3>c", &["<1>a", "<2>b", "<3>c"], None);
         check(b"<1>a\n12 is no length\n", &["<1>a", "12 is no l…"], None);
+        check(b"<1>a\0<2>b\0\n<3>345678901234\0<4>", &["<1>a", "<2>b", "<3>3456789…", "<4>"], None);
         check(b"<1>3456789\n<1>345678901234\n<2>\n", &["<1>3456789", "<1>3456789…", "<2>"], None);
         check(b"<1>\xff\n", &["<1>\u{fffd}"], None);
+    }
+
+    #[test]
+    fn messages_of_both_kinds() {
+        check(b"<1>a\n4 <2>b<3>c\n5 <4>d\n12", &["<1>a", "<2>b", "<3>c", "<4>d", "12"], None);
+        check(b"4 <1>a<2>b\n4 <3>c<4>d", &["<1>a", "<2>b", "<3>c", "<4>d"], None);
+        check(
+            b"<1>a\n4 <init>\n4 <x>\n1 <1234>\n1 <2",
+            &["<1>a", "4 <init>", "4 <x>", "1 <1234>", "1 <2"],
+            None,
+        );
+    }
+
+    #[test]
+    fn characters_are_not_cut_in_half() {
+        check("<1>56789é\n<1>56789é0\n".as_bytes(), &["<1>56789é", "<1>56789é…"], None);
+        check("<1>567890é\n".as_bytes(), &["<1>567890…"], None);
+        assert_eq!(datagram("<1>567890é".as_bytes(), 10).unwrap().text, "<1>567890");
     }
 
     #[test]

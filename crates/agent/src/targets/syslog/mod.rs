@@ -178,7 +178,7 @@ impl SyslogTarget {
         let Self { socket, address, reader, inlets } = self;
         let (sender, messages) = mailbox();
         tracing::info!(%address, protocol = ?reader.config.listen_protocol, "syslog listens");
-        let pump = inlets.open().pump("syslog", messages, inlets.metrics.clone(), stop.clone());
+        let pump = inlets.clone().pump("syslog", messages, stop.clone());
         let receive = async {
             match socket {
                 Socket::Tcp(listener, tls) => {

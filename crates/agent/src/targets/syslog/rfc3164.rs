@@ -111,6 +111,16 @@ mod tests {
     }
 
     #[test]
+    fn years_are_near() {
+        // 2023-12-31T23:59:50Z: the sender's clock is a little ahead.
+        let eve = Timestamp(1_704_067_190_000_000_000);
+        let time = |text: &str, now| parse(text, now).unwrap().timestamp.unwrap().to_string();
+        assert_eq!(time("<13>Jan  1 00:00:05 h a: x", eve), "2024-01-01T00:00:05Z");
+        assert_eq!(time("<13>Dec 31 23:59:45 h a: x", eve), "2023-12-31T23:59:45Z");
+        assert_eq!(time("<13>Feb 29 12:00:00 h a: x", NOW), "2024-02-29T12:00:00Z");
+    }
+
+    #[test]
     fn what_is_no_message() {
         for text in ["", "no priority", "<300>x"] {
             assert_eq!(parse(text, NOW), None, "{text}");

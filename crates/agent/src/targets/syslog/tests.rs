@@ -254,3 +254,28 @@ fn mistakes_of_the_configuration() {
     let error = SyslogTarget::bind(&config, Bench::mapping("x").inlets).err().unwrap();
     assert!(format!("{error:#}").starts_with("syslog.tls_config: cert_file: '/nowhere/x.pem'"), "{error:#}");
 }
+
+#[tokio::test]
+async fn messages_lie_in_the_spool_until_they_are_read() {
+    let files = disk::sim::SimFiles::new();
+    let spool = crate::spool::tests::spool(&files, 1 << 20);
+    let stop = CancellationToken::new();
+    let writing = crate::spool::tests::run(&spool, &stop);
+    let mut bench = Bench::mapping("__syslog_message_");
+    let (inlet, spooled) = (bench.inlets.open(), bench.spooled(spool.clone()));
+    bench.inlets = spooled;
+    let fixture = Fixture::start(bench, SyslogConfig::default());
+    let mut stream = fixture.connect().await;
+    // The disk fails at first: the messages wait.
+    files.fail_syncs(1);
+    stream.write_all(b"<13>1 - h a - - - one\n<14>1 - h a - - - two\n").await.unwrap();
+    let reading =
+        tokio::spawn(crate::spool::SpoolReader::run(spool, "c".into(), vec![], inlet, stop.clone()));
+    let want = ["notice\"} one", "informational\"} two"];
+    let lines = fixture.bench.lines(2).await;
+    assert!(lines.iter().zip(want).all(|(line, want)| line.ends_with(want)), "{lines:?}");
+    fixture.end().await;
+    stop.cancel();
+    reading.await.unwrap().unwrap();
+    writing.await.unwrap().unwrap();
+}
