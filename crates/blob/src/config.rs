@@ -114,7 +114,7 @@ impl Blob {
                     .with_bucket_name(&s3.bucket)
                     .with_virtual_hosted_style_request(s3.virtual_hosted_style)
                     .with_conditional_put(S3ConditionalPut::ETagMatch)
-                    .with_client_options(ClientOptions::new().with_allow_http(s3.allow_http));
+                    .with_client_options(options(s3.allow_http, s3.endpoint.as_deref()));
                 if let Some(region) = &s3.region {
                     builder = builder.with_region(region);
                 }
@@ -140,7 +140,7 @@ impl Blob {
                 let mut builder = MicrosoftAzureBuilder::from_env()
                     .with_account(&azure.account)
                     .with_container_name(&azure.container)
-                    .with_client_options(ClientOptions::new().with_allow_http(azure.allow_http));
+                    .with_client_options(options(azure.allow_http, azure.endpoint.as_deref()));
                 if let Some(key) = &azure.access_key {
                     builder = builder.with_access_key(key);
                 }
@@ -153,13 +153,25 @@ impl Blob {
     }
 }
 
+/// A store that is asked in plain text needs no CA certificates, which an image may not have.
+fn options(allow_http: bool, endpoint: Option<&str>) -> ClientOptions {
+    let is_plain = allow_http && endpoint.is_some_and(|url| url.starts_with("http://"));
+    ClientOptions::new().with_allow_http(allow_http).with_no_system_certificates(is_plain)
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 fn under<S: ObjectStore>(
     built: Result<S, object_store::Error>,
     bucket: &str,
     prefix: &str,
 ) -> Result<Blob, BlobError> {
     let wrong = |reason: String| BlobError::Config { bucket: bucket.to_owned(), reason };
-    let store = built.map_err(|e| wrong(e.to_string()))?;
+    let store = built.map_err(|e| wrong(chain(&e)))?;
     if prefix.trim_matches('/').is_empty() {
         return Ok(Blob::from_store(Arc::new(store), bucket));
     }

@@ -21,7 +21,18 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 
 /// [`write()`] on any file system.
 pub fn write_on(files: &dyn Files, path: &Path, bytes: &[u8]) -> io::Result<Durable<()>> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    prepare(files, path, bytes)?.commit()
+}
+
+/// What is written, and takes its place with one step more.
+pub(crate) struct Prepared<'a> {
+    files: &'a dyn Files,
+    path: &'a Path,
+    temporary: PathBuf,
+}
+
+/// Writes everything to a temporary file, durably.
+pub(crate) fn prepare<'a>(files: &'a dyn Files, path: &'a Path, bytes: &[u8]) -> io::Result<Prepared<'a>> {
     let temporary = temporary_for(path)?;
     // One writer per path, so whatever lies here is the rest of a crashed write.
     match files.remove(&temporary) {
@@ -31,10 +42,17 @@ pub fn write_on(files: &dyn Files, path: &Path, bytes: &[u8]) -> io::Result<Dura
     let mut file = files.create_new(&temporary)?;
     file.write_all(bytes)?;
     file.sync()?;
-    drop(file);
-    files.rename(&temporary, path)?;
-    files.sync_dir(dir)?;
-    Ok(Durable::new(()))
+    Ok(Prepared { files, path, temporary })
+}
+
+impl Prepared<'_> {
+    /// Takes the place of what lay at the path, durably.
+    pub(crate) fn commit(self) -> io::Result<Durable<()>> {
+        let dir = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.files.rename(&self.temporary, self.path)?;
+        self.files.sync_dir(dir)?;
+        Ok(Durable::new(()))
+    }
 }
 
 /// [`read`] on any file system.

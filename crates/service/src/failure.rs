@@ -13,7 +13,7 @@
 //!
 //! HTTP bodies are the bare text, `text/plain; charset=utf-8`, with `X-Content-Type-Options: nosniff`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -176,13 +176,9 @@ impl Failure {
         self.into_response()
     }
 
-    /// Reads a peer's HTTP answer: `retry_after` is its `Retry-After` header in seconds.
+    /// Reads a peer's HTTP answer: `retry_after` is what its `Retry-After` header says, in seconds or as a date.
     pub fn from_http(status: StatusCode, headers: &HeaderMap, body: &str) -> Failure {
-        let after = headers
-            .get(header::RETRY_AFTER)
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.trim().parse().ok())
-            .map(Duration::from_secs);
+        let after = headers.get(header::RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?.trim()));
         let message = body.trim();
         match status.as_u16() {
             401 => Failure::unauthenticated(message),
@@ -194,6 +190,15 @@ impl Failure {
             _ => Failure::internal(message),
         }
     }
+}
+
+/// How long `Retry-After` says, from now on.
+fn wait(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    Some(until.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// Seconds, rounded up, at least one: a client that comes back too early is refused again.
@@ -322,5 +327,17 @@ mod tests {
         assert_eq!(http(422).status(), 422);
         assert_eq!(http(500).kind(), Kind::Internal);
         assert!(http(504).is_retryable() && !http(400).is_retryable());
+
+        let wait = |text: &str| {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, text.parse().unwrap())]);
+            Failure::from_http(StatusCode::TOO_MANY_REQUESTS, &headers, "").retry_after()
+        };
+        let soon = wait(&httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60))).unwrap();
+        assert!(soon <= Duration::from_secs(60) && soon > Duration::from_secs(50), "{soon:?}");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("Sunday, 06-Nov-94 08:49:37 GMT"), Some(Duration::ZERO));
+        for wrong in ["", "-1", "1.5", "soon", "Sun, 06 Nov"] {
+            assert_eq!(wait(wrong), None, "{wrong}");
+        }
     }
 }

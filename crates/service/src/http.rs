@@ -5,14 +5,7 @@
 
 mod request;
 
-use std::{
-    error::Error as StdError,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -30,7 +23,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Failure, Listener, Metrics};
-use request::Requests;
+use request::{Activity, Requests};
 
 /// Bounds of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +102,8 @@ impl Server {
         self
     }
 
-    /// Accepts until `drain` is cancelled, then closes the listener, lets requests in work end, and returns. Dropping the
-    /// future cuts all connections.
+    /// Accepts until `drain` is cancelled, then closes the listener, lets requests in work end, and returns; connections without
+    /// any have a second. Dropping the future cuts all connections.
     pub async fn serve(self, listener: Listener, drain: CancellationToken) -> anyhow::Result<()> {
         let Server { name, http, grpc, limits, metrics } = self;
         tracing::info!(server = name, address = %listener.address(), tls = listener.tls.is_some(), "listening");
@@ -141,10 +134,11 @@ impl Server {
                 match tls {
                     None => connection(stream, service, limits, drain).await,
                     Some(tls) => {
-                        match tokio::time::timeout(limits.header_timeout, tls.accept(stream)).await {
-                            Ok(Ok(stream)) => connection(stream, service, limits, drain).await,
-                            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                            Err(_) => tracing::debug!("TLS handshake took too long"),
+                        let timed = tokio::time::timeout(limits.header_timeout, tls.accept(stream));
+                        match patient(timed, &drain).await {
+                            Some(Ok(Ok(stream))) => connection(stream, service, limits, drain).await,
+                            Some(Ok(Err(error))) => tracing::debug!(%error, "TLS handshake failed"),
+                            Some(Err(_)) | None => tracing::debug!("TLS handshake took too long"),
                         }
                     }
                 }
@@ -181,6 +175,21 @@ fn is_the_clients(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
+/// So long a connection has for a request when the server drains.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What comes of `work`; `None` when the server drains, and that has taken too long.
+async fn patient<T>(work: impl Future<Output = T>, drain: &CancellationToken) -> Option<T> {
+    let drained = async {
+        drain.cancelled().await;
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        done = work => Some(done),
+        () = drained => None,
+    }
+}
+
 /// Runs hyper's tasks (one per HTTP/2 stream) under the connection that they belong to.
 #[derive(Clone)]
 struct Streams(TaskTracker);
@@ -199,7 +208,7 @@ async fn connection<S>(stream: S, requests: Requests, limits: Limits, drain: Can
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let started = Arc::new(AtomicBool::new(false));
+    let activity = Arc::new(Activity::default());
     let streams = Streams(TaskTracker::new());
     let mut builder = Builder::new(streams.clone());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
@@ -212,11 +221,12 @@ where
         .initial_connection_window_size(4 << 20)
         .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(Duration::from_secs(20));
-    let service = TowerToHyperService::new(requests.on_connection(started.clone()));
+    let service = TowerToHyperService::new(requests.on_connection(activity.clone()));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let mut silence = std::pin::pin!(tokio::time::sleep(limits.header_timeout));
-    let (mut draining, mut silent) = (false, true);
+    let mut idle = std::pin::pin!(tokio::time::sleep(PATIENCE));
+    let (mut draining, mut silent, mut was_idle) = (false, true, false);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -226,13 +236,22 @@ where
                 break;
             }
             () = drain.cancelled(), if !draining => {
-                draining = true;
+                (draining, was_idle) = (true, activity.is_idle());
+                idle.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
                 connection.as_mut().graceful_shutdown();
+            }
+            // Half a request would hold the end up until its rest is overdue.
+            () = idle.as_mut(), if draining => {
+                if was_idle && activity.is_idle() {
+                    break;
+                }
+                was_idle = activity.is_idle();
+                idle.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
             }
             // hyper's own header timeout begins after it knows the protocol, which a silent client never tells.
             () = silence.as_mut(), if silent => {
                 silent = false;
-                if !started.load(Ordering::Relaxed) {
+                if !activity.has_started() {
                     break;
                 }
             }

@@ -104,6 +104,7 @@ pub mod routes;
 pub mod server;
 mod signals;
 mod start;
+pub mod trust;
 
 pub use cli::Cli;
 pub use failure::Failure;

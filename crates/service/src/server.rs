@@ -1,7 +1,8 @@
 //! The `server` section that Loki, Tempo and Promtail share, under their key names.
 
-use axum::Router;
+use axum::{Router, extract::Request};
 use serde::{Deserialize, Serialize};
+use tower::ServiceExt;
 
 use crate::{
     Limits, ListenError, Listener, TlsConfig,
@@ -204,7 +205,17 @@ impl ServerConfig {
     pub fn mount(&self, router: Router) -> Router {
         match self.http_path_prefix.trim_end_matches('/') {
             "" => router,
-            prefix => Router::new().nest(prefix, router),
+            prefix => {
+                // Nested, the root is at the prefix without a slash only.
+                let root = router.clone().map_request(|mut request: Request| {
+                    let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+                    if let Ok(uri) = format!("/{query}").parse() {
+                        *request.uri_mut() = uri;
+                    }
+                    request
+                });
+                Router::new().nest(prefix, router).route_service(&format!("{prefix}/"), root)
+            }
         }
     }
 
@@ -239,6 +250,34 @@ mod tests {
         assert_eq!(join("localhost", 80), "localhost:80");
         assert_eq!(join("::1", 80), "[::1]:80");
         assert_eq!(join("[::]", 80), "[::]:80");
+    }
+
+    #[tokio::test]
+    async fn a_prefix_with_and_without_a_slash() {
+        use axum::{body::Body, extract::OriginalUri, extract::RawQuery, routing::get};
+        let root = async |OriginalUri(uri): OriginalUri, RawQuery(query): RawQuery| {
+            format!("{uri} {}", query.unwrap_or_default())
+        };
+        let routes = Router::new().route("/", get(root)).route("/ready", get(async || "ready"));
+        for prefix in ["", "/", "/a", "/a/", "/a/b"] {
+            let server = ServerConfig { http_path_prefix: prefix.to_owned(), ..ServerConfig::default() };
+            let mounted = server.mount(routes.clone());
+            let ask = async |path: &str| {
+                let request = Request::get(path).body(Body::empty()).unwrap();
+                let response = mounted.clone().oneshot(request).await.unwrap();
+                let status = response.status().as_u16();
+                let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+                (status, String::from_utf8(body.to_vec()).unwrap())
+            };
+            let before = prefix.trim_end_matches('/');
+            assert_eq!(ask(&format!("{before}/ready")).await, (200, "ready".to_owned()), "{prefix}");
+            let at_root = format!("{before}/?x=1");
+            assert_eq!(ask(&at_root).await, (200, format!("{at_root} x=1")));
+            if !before.is_empty() {
+                assert_eq!(ask(before).await, (200, format!("{before} ")));
+                assert_eq!(ask("/ready").await.0, 404);
+            }
+        }
     }
 
     #[test]

@@ -180,7 +180,9 @@ impl ClientConfig {
 
     /// The client. Reads certificates.
     pub(crate) fn build(&self) -> anyhow::Result<Client> {
-        let mut builder = builder(&self.tls_config)?.timeout(self.remote_timeout.get());
+        // One that is no URL is found by `check`.
+        let url: Option<reqwest::Url> = self.url.parse().ok();
+        let mut builder = builder(&self.tls_config, url.as_slice())?.timeout(self.remote_timeout.get());
         if !self.proxy_url.is_empty() {
             builder = builder.proxy(reqwest::Proxy::all(&self.proxy_url).context("proxy_url")?);
         } else if !self.proxy_from_environment {
@@ -234,14 +236,15 @@ enum Access {
 }
 
 impl Client {
-    /// A client of its own timeout.
+    /// A client of its own timeout, for these URLs.
     pub(crate) fn new(
         basic: &BasicAuth,
         authorization: &Authorization,
         tls: &TlsConfig,
+        urls: &[reqwest::Url],
         timeout: StdDuration,
     ) -> anyhow::Result<Self> {
-        let http = builder(tls)?.no_proxy().timeout(timeout).build()?;
+        let http = builder(tls, urls)?.no_proxy().timeout(timeout).build()?;
         Ok(Self { http, access: Access::new(basic, authorization)? })
     }
 
@@ -318,7 +321,7 @@ impl Access {
     }
 }
 
-fn builder(tls: &TlsConfig) -> anyhow::Result<reqwest::ClientBuilder> {
+fn builder(tls: &TlsConfig, urls: &[reqwest::Url]) -> anyhow::Result<reqwest::ClientBuilder> {
     let read = |path: &String| std::fs::read(path).with_context(|| path.clone());
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("timberline-logs/", env!("CARGO_PKG_VERSION")))
@@ -328,6 +331,8 @@ fn builder(tls: &TlsConfig) -> anyhow::Result<reqwest::ClientBuilder> {
         for certificate in reqwest::Certificate::from_pem_bundle(&read(&tls.ca_file)?)? {
             builder = builder.add_root_certificate(certificate);
         }
+    } else if !tls.insecure_skip_verify {
+        builder = service::trust::by_system(builder, urls)?;
     }
     if !tls.cert_file.is_empty() {
         let mut pem = read(&tls.cert_file)?;

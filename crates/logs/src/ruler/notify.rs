@@ -53,9 +53,10 @@ impl Alertmanagers {
         let (basic, authorization, tls) = config.alertmanager_client.access();
         let compiled: Result<Vec<Relabel>, String> =
             config.alert_relabel_configs.iter().map(Relabel::compile).collect();
+        let urls = config.urls().map_err(anyhow::Error::msg)?;
         Ok(Self {
-            client: Client::new(&basic, &authorization, &tls, timeout)?,
-            urls: config.urls().map_err(anyhow::Error::msg)?,
+            client: Client::new(&basic, &authorization, &tls, &urls, timeout)?,
+            urls,
             relabel: compiled.map_err(anyhow::Error::msg)?,
         })
     }

@@ -94,6 +94,9 @@ impl OtlpHttp {
                 .map_err(|e| format!("tls.ca_file: {}: {e}", config.tls.ca_file))?;
             let authority = reqwest::Certificate::from_pem(&pem).map_err(|e| format!("tls.ca_file: {e}"))?;
             client = client.add_root_certificate(authority);
+        } else {
+            let urls = traces.iter().chain(&logs);
+            client = service::trust::by_system(client, urls).map_err(|e| format!("tls: {e}"))?;
         }
         let client = client.build().map_err(|e| format!("tls: {e}"))?;
         Ok(Self { client, traces, logs, gzip })

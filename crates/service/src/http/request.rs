@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -21,7 +21,7 @@ use axum::{
 };
 use futures::FutureExt;
 use http::{HeaderValue, Method, StatusCode, header};
-use http_body_util::Limited;
+use http_body_util::{BodyExt, Limited};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -39,7 +39,43 @@ use crate::{
 pub(super) struct Requests {
     http: Router,
     grpc: Option<Router>,
-    started: Arc<AtomicBool>,
+    activity: Arc<Activity>,
+}
+
+/// What one connection is about.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    started: AtomicBool,
+    in_work: AtomicUsize,
+}
+
+impl Activity {
+    /// Whether there was a request.
+    pub(super) fn has_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no request that is not answered to the end.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_work.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// A request, until its answer's last byte was taken or nobody wants it any more.
+struct InWork(Arc<Activity>);
+
+impl InWork {
+    fn begin(activity: Arc<Activity>) -> InWork {
+        activity.started.store(true, Ordering::Relaxed);
+        activity.in_work.fetch_add(1, Ordering::Relaxed);
+        InWork(activity)
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.0.in_work.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Around {
@@ -76,13 +112,13 @@ impl Requests {
         Requests {
             http: around(http, false),
             grpc: grpc.map(|router| around(router, true)),
-            started: Arc::default(),
+            activity: Arc::default(),
         }
     }
 
-    /// For one connection; `started` becomes true with its first request.
-    pub(super) fn on_connection(self, started: Arc<AtomicBool>) -> Requests {
-        Requests { started, ..self }
+    /// For one connection.
+    pub(super) fn on_connection(self, activity: Arc<Activity>) -> Requests {
+        Requests { activity, ..self }
     }
 }
 
@@ -96,20 +132,30 @@ impl tower::Service<http::Request<hyper::body::Incoming>> for Requests {
     }
 
     fn call(&mut self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
-        self.started.store(true, Ordering::Relaxed);
+        let in_work = InWork::begin(self.activity.clone());
         let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         let router = match &self.grpc {
             Some(grpc) if content_type.is_some_and(|t| t.starts_with(b"application/grpc")) => grpc,
             _ => &self.http,
         };
-        Box::pin(router.clone().oneshot(request.map(Body::new)))
+        let answer = router.clone().oneshot(request.map(Body::new));
+        Box::pin(async move {
+            // The body has it, and is dropped when it is sent.
+            let held = move |error| {
+                let _in_work = &in_work;
+                error
+            };
+            Ok(answer.await?.map(|body| Body::new(body.map_err(held))))
+        })
     }
 }
 
 async fn handle(State(around): State<Arc<Around>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let is_probe = matches!(request.uri().path(), "/ready" | "/healthz" | "/metrics");
     let matched = request.extensions().get::<MatchedPath>().cloned();
+    // There may be a prefix.
+    let ends = |name: &&str| matched.as_ref().is_some_and(|route| route.as_str().ends_with(name));
+    let is_probe = ["/ready", "/healthz", "/metrics"].iter().any(ends);
     let route = matched.as_ref().map_or("other", MatchedPath::as_str);
     let method = known(request.method());
     request.extensions_mut().insert(Draining(around.drain.clone()));

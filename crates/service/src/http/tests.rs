@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::routing::{get, post};
+use futures::StreamExt as _;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -220,6 +221,42 @@ async fn draining_answers_what_was_taken_and_takes_nothing_new() {
     server.end().await;
     assert_eq!(taken.await.unwrap().unwrap().text().await.unwrap(), "answered while draining");
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn half_requests_do_not_hold_up_the_end() {
+    let chunks = |count: usize| {
+        futures::stream::unfold(0, move |n| async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            (n < count).then(|| (Ok::<_, std::io::Error>("chunk"), n + 1))
+        })
+        .fuse()
+    };
+    let app = Router::new().route("/slow", get(async move || Body::from_stream(chunks(25))));
+    let server = run(Server::new("test").http(app));
+    let mut halves = Vec::new();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for sent in [&b""[..], b"G", b"PRI * HT", preface, b"GET / HTTP/1.1\r\nHost:"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        halves.push(stream);
+    }
+    // One that has been answered before.
+    let mut used = TcpStream::connect(server.address).await.unwrap();
+    used.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost").await.unwrap();
+    let mut begun = [0; 12];
+    used.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 404");
+    // What is in work has its time, for each protocol.
+    let mut slow = Vec::new();
+    for client in [reqwest::Client::builder(), reqwest::Client::builder().http2_prior_knowledge()] {
+        let response = client.build().unwrap().get(server.url("/slow")).send().await.unwrap();
+        slow.push(tokio::spawn(response.text()));
+    }
+    server.end().await;
+    for text in slow {
+        assert_eq!(text.await.unwrap().unwrap(), "chunk".repeat(25));
+    }
 }
 
 #[tokio::test]
