@@ -42,6 +42,18 @@ const NAMED: [(&str, &[&str]); 3] = [
     ),
 ];
 
+/// Which binary takes the examples of a page. Those of `agent-stages.md` are run where stages are.
+const PAGES: [(&str, &str); 5] = [
+    ("agent.md", "timberline-agent"),
+    ("agent-targets.md", "timberline-agent"),
+    ("alerting.md", "timberline-logs"),
+    ("retention.md", "timberline-logs"),
+    ("running.md", "timberline-logs"),
+];
+
+/// How examples begin that are other files: the limits of tenants, and a group of rules.
+const OTHER_FILES: [&str; 2] = ["overrides:", "name:"];
+
 /// Files of users, beside the project.
 fn fixtures() -> Option<PathBuf> {
     let folder = testkit::recorded::workspace().join("../shared/fixtures");
@@ -97,6 +109,50 @@ fn files_of_users_are_valid() -> Result<()> {
 fn files_that_we_ship_are_valid() -> Result<()> {
     let checked = check_folder(&testkit::recorded::workspace().join("compose"))?;
     ensure!(checked == 5, "{checked} files");
+    Ok(())
+}
+
+#[test]
+fn examples_in_the_documentation_are_valid() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("config.yaml");
+    for page in std::fs::read_dir(testkit::recorded::workspace().join("docs"))? {
+        let page = page?;
+        let name = page.file_name().to_string_lossy().into_owned();
+        if !name.ends_with(".md") || name == "agent-stages.md" {
+            continue;
+        }
+        let text = std::fs::read_to_string(page.path())?;
+        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0));
+        for block in blocks.filter(|block| !OTHER_FILES.iter().any(|other| block.starts_with(other))) {
+            let taker = PAGES.iter().find(|(page, _)| *page == name);
+            let (_, binary) = taker.with_context(|| format!("{name}: which binary takes its examples?"))?;
+            let needs_client = *binary == "timberline-agent" && !block.contains("clients:");
+            let client = if needs_client { "clients: [{url: 'http://h/loki/api/v1/push'}]\n" } else { "" };
+            std::fs::write(&path, format!("{block}{client}"))?;
+            let (code, output) = check(binary, &path)?;
+            ensure!(code == Some(0), "{binary} does not take an example of {name}:\n{block}\n{output}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn files_for_kubernetes_are_valid() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("config.yaml");
+    for service in ["agent", "router", "logs", "traces"] {
+        let file = testkit::recorded::workspace().join(format!("deploy/kubernetes/{service}.yaml"));
+        let text = std::fs::read_to_string(&file)?;
+        let (_, rest) =
+            text.split_once("  config.yaml: |\n").with_context(|| format!("{service}: no config"))?;
+        // The block ends where its indent does.
+        let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+        let config: String = lines.map(|line| format!("{}\n", line.get(4..).unwrap_or_default())).collect();
+        std::fs::write(&path, &config)?;
+        let (code, output) = check(&format!("timberline-{service}"), &path)?;
+        ensure!(code == Some(0), "the config of {service} is not taken:\n{config}\n{output}");
+    }
     Ok(())
 }
 

@@ -17,7 +17,7 @@ pub struct Extracted {
     texts: String,
     seed: Labels,
     /// Where names stand in `values`, once they are many.
-    index: HashMap<Arc<str>, usize>,
+    index: Option<Box<HashMap<Arc<str>, usize>>>,
 }
 
 /// So many values are looked through sooner than looked up.
@@ -81,7 +81,7 @@ impl Extracted {
     /// Forgets everything and begins with the labels of a stream.
     pub fn start(&mut self, labels: &Labels) {
         self.values.clear();
-        self.index.clear();
+        self.index = None;
         self.texts.clear();
         self.seed = labels.clone();
     }
@@ -122,14 +122,15 @@ impl Extracted {
         }
         self.values.push((owned(), slot));
         if self.values.len() > FEW {
-            let new = if self.index.is_empty() { 0 } else { self.values.len() - 1 };
-            self.index.extend(self.values.iter().enumerate().skip(new).map(|(at, (n, _))| (n.clone(), at)));
+            let index = self.index.get_or_insert_default();
+            let new = self.values.iter().enumerate().skip(index.len());
+            index.extend(new.map(|(at, (name, _))| (name.clone(), at)));
         }
     }
 
     fn place(&self, name: &str) -> Option<usize> {
-        if self.values.len() > FEW {
-            return self.index.get(name).copied();
+        if let Some(index) = &self.index {
+            return index.get(name).copied();
         }
         self.values.iter().position(|(n, _)| std::ptr::eq(&raw const **n, name) || **n == *name)
     }

@@ -57,14 +57,12 @@ impl Inputs {
         kept: &mut Listeners,
     ) -> Result<Self> {
         let mut inputs = Self::default();
-        let clients = config.all_clients();
         for (i, reader) in outlets.readers.iter().enumerate() {
             let positions = Arc::new(positions.for_client(&reader.client));
             // What all readers find is shown once.
             let aside = Board::default();
             inputs.reader(config, reader, &positions, if i == 0 { board } else { &aside })?;
-            let aliases = clients.get(i).map(|client| vec![client.url.clone(), client.name.clone()]);
-            inputs.spooled(config, reader, spools, &aliases.unwrap_or_default());
+            inputs.spooled(config, reader, spools);
         }
         for (job, (scrape, way)) in config.scrape_configs.iter().zip(&outlets.ways).enumerate() {
             let place = || format!("scrape_configs[{job}]");
@@ -141,6 +139,7 @@ impl Inputs {
                 ignore_older: Some(files.ignore_older.get()).filter(|most| !most.is_zero()),
                 sync_period: config.target_config.sync_period.get(),
                 max_line: config.limits_config.max_line_size.max(MAX_LINE).as_usize(),
+                readers: config.all_clients().len(),
                 jobs: config.scrape_configs.iter().map(reading).collect(),
                 metrics: world.metrics.clone(),
             };
@@ -155,13 +154,13 @@ impl Inputs {
     }
 
     /// What reads the spools of all jobs for one client.
-    fn spooled(&mut self, config: &Config, reader: &Reader, spools: &Spools, aliases: &[String]) {
+    fn spooled(&mut self, config: &Config, reader: &Reader, spools: &Spools) {
         for (scrape, way) in config.scrape_configs.iter().zip(&reader.ways) {
             let Some(spool) = spools.of(&scrape.job_name) else { continue };
             let inlet = Inlets::new(way.clone(), reader.world.target_metrics.clone()).open();
-            let (client, aliases) = (reader.client.clone(), aliases.to_vec());
+            let client = reader.client.clone();
             self.tasks.task(format!("agent/{}/spool for {client}", scrape.job_name), move |stop| {
-                SpoolReader::run(spool, client, aliases, inlet, stop)
+                SpoolReader::run(spool, client, inlet, stop)
             });
         }
     }

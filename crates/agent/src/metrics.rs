@@ -182,6 +182,8 @@ pub struct AgentMetrics {
     pub batch_retries: Family<TenantLabels, Counter>,
     /// Lines of files that a store cannot know again, because nothing can be written beside the positions.
     pub unidentified: Counter,
+    /// Files with positions that were damaged when they were read.
+    pub positions_damaged: Counter,
     /// Lines read of containers over the engine's API.
     pub docker_entries: Counter,
     /// Output of containers that could not be understood.
@@ -211,6 +213,7 @@ impl Default for AgentMetrics {
             request_duration: Family::new_with_constructor(request_buckets as fn() -> Histogram),
             batch_retries: Family::default(),
             unidentified: Counter::default(),
+            positions_damaged: Counter::default(),
             docker_entries: Counter::default(),
             docker_parsing_errors: Counter::default(),
             reload_success: Counter::default(),
@@ -276,6 +279,11 @@ impl AgentMetrics {
                 "unidentified_entries",
                 "Lines that may be stored twice after a crash, because positions cannot be written",
                 &all.unidentified,
+            ),
+            (
+                "positions_damaged",
+                "Files with positions that were damaged when they were read; older ones were used",
+                &all.positions_damaged,
             ),
             ("docker_target_entries", "Lines read over the engine's API", &all.docker_entries),
             (

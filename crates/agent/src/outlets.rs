@@ -63,6 +63,8 @@ impl ClientView {
 pub(crate) struct Reader {
     /// Under which name positions are kept for the client; empty if it is the only one.
     pub(crate) client: String,
+    /// Names under which they may have been kept before.
+    pub(crate) aliases: Vec<String>,
     /// For each job, where its lines go.
     pub(crate) ways: Vec<Way>,
     /// What is counted: what each of several readers does is counted of the first.
@@ -124,7 +126,8 @@ impl Outlets {
                 (_, 1) => url.clone(),
                 _ => clients[i].name.clone(),
             };
-            Ok(Reader { client, ways, world })
+            let aliases = vec![url.clone(), clients[i].name.clone()];
+            Ok(Reader { client, aliases, ways, world })
         });
         let readers: Vec<Reader> = readers.collect::<Result<_>>()?;
         for (view, reader) in clients.iter_mut().zip(&readers) {

@@ -15,13 +15,14 @@ mod files;
 mod identity;
 mod known;
 mod line_place;
+mod path_text;
 mod saving;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,12 +32,12 @@ use parking_lot::Mutex;
 use self::containers::Containers;
 pub(crate) use self::files::KnownFile;
 use self::files::OpenFile;
-pub use self::identity::{IdentifiedBy, Identity};
+pub use self::identity::{IdentifiedBy, Identity, Mark};
 pub(crate) use self::known::KnownId;
 use self::known::{KnownFiles, Owner};
 pub(crate) use self::line_place::LinePlace;
-use self::saving::Saving;
-use self::state::{Imported, State, read_positions};
+use self::saving::{Kept, Saving};
+use self::state::Imported;
 use crate::config::PositionsConfig;
 use crate::progress::Progress;
 use crate::source::{Source, Unsaved};
@@ -53,11 +54,11 @@ pub struct Positions {
 }
 
 struct Shared {
-    path: PathBuf,
     inner: Mutex<Inner>,
     /// Held while files are written.
     saving: Mutex<Saving>,
     unsaved: Arc<Unsaved>,
+    damaged: usize,
 }
 
 struct Inner {
@@ -106,12 +107,24 @@ impl Default for Inner {
 impl Positions {
     /// How long a file that nobody reads any more is remembered.
     const FORGET_SECONDS: i64 = 24 * 3600;
+    /// How many of them: where files come and go by the thousand, all of them are written each time.
+    const MAX_UNREAD: usize = 50_000;
 
-    /// Reads what was kept. A file that cannot be read stops the start unless it may be ignored.
+    /// Reads what was kept. A positions file of Promtail that cannot be read stops the start unless it may be ignored.
     pub fn load(config: &PositionsConfig) -> Result<Self> {
-        let path = PathBuf::from(&config.filename);
-        let inner = match (State::read(&saving::state_path(&path)), read_positions(&path)) {
-            (Ok(Some(state)), _) => Inner {
+        let mut saving = Saving::at(Path::new(&config.filename));
+        let (kept, damaged) = match saving.read(config.ignore_invalid_yaml) {
+            Err(error) if config.ignore_invalid_yaml => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "positions cannot be read: starting without any"
+                );
+                (Kept::Nothing, 1)
+            }
+            kept => kept?,
+        };
+        let inner = match kept {
+            Kept::State(state) => Inner {
                 known: KnownFiles::new(state.files),
                 containers: Containers::new(state.containers, state.cursors, now()),
                 journals: state.journals,
@@ -121,23 +134,21 @@ impl Positions {
                 jobs_before: state.jobs,
                 ..Inner::default()
             },
-            (Ok(None), Ok(imported)) if imported.is_empty() => Inner::default(),
+            Kept::Positions(imported) if imported.is_empty() => Inner::default(),
             // Promtail has read for these jobs, or others: nobody knows.
-            (Ok(None), Ok(imported)) => {
+            Kept::Positions(imported) => {
                 Inner { imported: Imported::new(imported), jobs_before: None, ..Inner::default() }
             }
-            (Err(error), _) | (_, Err(error)) if config.ignore_invalid_yaml => {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "positions cannot be read: starting without any"
-                );
-                Inner::default()
-            }
-            (Err(error), _) | (_, Err(error)) => return Err(error),
+            Kept::Nothing => Inner::default(),
         };
-        let (inner, saving, unsaved) = (Mutex::new(inner), Mutex::default(), Arc::default());
-        let shared = Arc::new(Shared { path, inner, saving, unsaved });
+        let (inner, saving, unsaved) = (Mutex::new(inner), Mutex::new(saving), Arc::default());
+        let shared = Arc::new(Shared { inner, saving, unsaved, damaged });
         Ok(Self { shared, client: "".into(), jobs: Arc::new([]), is_saved: true })
+    }
+
+    /// How many files that positions were kept in were damaged when they were read.
+    pub(crate) fn damaged(&self) -> usize {
+        self.shared.damaged
     }
 
     /// The same for jobs of these names.
@@ -241,6 +252,7 @@ impl Inner {
         let seconds = self.aged.elapsed().as_secs();
         self.aged += Duration::from_secs(seconds);
         is_new |= self.known.age(seconds, Positions::FORGET_SECONDS as u64);
+        is_new |= self.known.bound(Positions::MAX_UNREAD);
         is_new |= self.containers.remember(now, now - Positions::FORGET_SECONDS);
         for (job, cursor) in &self.open_journals {
             self.journal_ids.insert(job.clone(), format!("{:032x}", cursor.id()));

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::positions::Mark;
 use crate::source::{Source, Unsaved};
 
 /// The acknowledged offset of one file: everything before it has been taken by every client or was
@@ -16,6 +17,8 @@ pub struct Progress {
     state: Mutex<State>,
     /// Wakes those who wait for an offset.
     advanced: Notify,
+    /// Bytes of the file when it was last looked at.
+    size: AtomicU64,
     /// What its lines come from, as stores know it.
     source: Option<Counted>,
 }
@@ -32,8 +35,18 @@ struct Counted {
 #[derive(Debug)]
 struct State {
     acknowledged: u64,
-    /// Chunks in order of reading: where each ends, and what of it is still open.
-    open: VecDeque<(u64, Arc<Ticket>)>,
+    /// Of the last chunk that was acknowledged and has one.
+    mark: Option<Mark>,
+    /// In order of reading.
+    open: VecDeque<Open>,
+}
+
+/// A chunk that is not acknowledged.
+#[derive(Debug)]
+struct Open {
+    end: u64,
+    mark: Option<Mark>,
+    ticket: Arc<Ticket>,
 }
 
 impl Progress {
@@ -55,8 +68,8 @@ impl Progress {
     }
 
     fn at(offset: u64, source: Option<Counted>) -> Self {
-        let state = State { acknowledged: offset, open: VecDeque::new() };
-        Self { state: Mutex::new(state), advanced: Notify::new(), source }
+        let state = State { acknowledged: offset, mark: None, open: VecDeque::new() };
+        Self { state: Mutex::new(state), advanced: Notify::new(), size: AtomicU64::new(0), source }
     }
 
     /// What its lines come from; none where there are no bytes to count.
@@ -67,9 +80,29 @@ impl Progress {
     /// Opens a ticket for the next chunk, which ends at `end`. It counts one for whoever opened it, so that it
     /// cannot be done before all of its lines are counted.
     pub fn open(self: &Arc<Self>, end: u64) -> Arc<Ticket> {
+        self.open_marked(end, None)
+    }
+
+    /// The same of a file that has this mark no later than there.
+    pub(crate) fn open_marked(self: &Arc<Self>, end: u64, mark: Option<Mark>) -> Arc<Ticket> {
         let ticket = Arc::new(Ticket { open: AtomicU32::new(1), progress: self.clone() });
-        self.state.lock().open.push_back((end, ticket.clone()));
+        self.state.lock().open.push_back(Open { end, mark, ticket: ticket.clone() });
         ticket
+    }
+
+    /// What tells that the file is still the one of which so much is acknowledged; none before anything is.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.state.lock().mark
+    }
+
+    /// The file was looked at, and had so many bytes.
+    pub(crate) fn saw(&self, size: u64) {
+        self.size.store(size, Ordering::Relaxed);
+    }
+
+    /// Bytes of the file when it was last looked at.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
     }
 
     /// Everything before this offset is done.
@@ -80,7 +113,7 @@ impl Progress {
     /// Everything before this offset was read.
     pub fn read(&self) -> u64 {
         let state = self.state.lock();
-        state.open.back().map_or(state.acknowledged, |(end, _)| *end)
+        state.open.back().map_or(state.acknowledged, |open| open.end)
     }
 
     /// Whether nothing waits for an acknowledgement.
@@ -91,9 +124,10 @@ impl Progress {
     fn advance(&self) {
         let mut state = self.state.lock();
         let (before, open) = (state.acknowledged, state.open.len());
-        while let Some((end, _)) = state.open.front().filter(|(_, t)| t.open.load(Ordering::Acquire) == 0) {
-            state.acknowledged = *end;
-            state.open.pop_front();
+        let is_done = |open: &mut Open| open.ticket.open.load(Ordering::Acquire) == 0;
+        while let Some(done) = state.open.pop_front_if(is_done) {
+            state.acknowledged = done.end;
+            state.mark = done.mark.or(state.mark);
         }
         let bytes = state.acknowledged.saturating_sub(before);
         let chunks = (open - state.open.len()) as u64;
@@ -160,6 +194,18 @@ mod tests {
         assert_eq!(progress.acknowledged(), 5);
         first.done(1);
         assert_eq!((progress.acknowledged(), progress.is_idle()), (20, true));
+    }
+
+    #[test]
+    fn marks_are_acknowledged_with_their_chunks() {
+        let progress = Progress::new(0);
+        let marks = [1, 2].map(|at| Some(Mark::of(at, b"text")));
+        let tickets =
+            [(1, marks[0]), (2, marks[1]), (3, None)].map(|(end, mark)| progress.open_marked(end, mark));
+        for (at, want) in [(1, None), (0, marks[1]), (2, marks[1])] {
+            tickets[at].done(1);
+            assert_eq!(progress.mark(), want);
+        }
     }
 
     #[tokio::test]

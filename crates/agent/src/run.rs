@@ -16,9 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::board::Board;
 use crate::config::Config;
 use crate::inputs::{self, Inputs, Listeners};
-use crate::outlets::{ClientView, Outlets, World};
+use crate::outlets::{ClientView, Outlets, Reader, World};
 use crate::positions::Positions;
-use crate::spool::Spools;
+use crate::spool::{SpoolClient, Spools};
 use crate::tasks::Tasks;
 
 /// Reads the configuration again; the error names every problem.
@@ -99,7 +99,7 @@ impl Agent {
     ) -> Result<(Self, InForce, Reloads)> {
         let config = Arc::new(config);
         let outlets = Outlets::build(&config, &world)?;
-        let positions = positions(&config)?;
+        let positions = positions(&config, &world)?;
         // Nothing is sent, so nothing may be remembered.
         let positions = if world.dry_run { Arc::new((*positions).clone().unsaved()) } else { positions };
         let board = Board::default();
@@ -121,8 +121,7 @@ impl Agent {
 
     /// Runs until `stop`: then readers end, clients send what they can, and positions are saved.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<()> {
-        self.start();
-        self.settle_spools().await;
+        self.start().await;
         loop {
             let answer = tokio::select! {
                 () = stop.cancelled() => break,
@@ -144,17 +143,20 @@ impl Agent {
         ended.and(self.saver.end().await)
     }
 
-    fn start(&mut self) {
+    async fn start(&mut self) {
         self.outlets.start();
         self.spools.start();
-        self.inputs.start();
-        self.saver.start();
+        self.start_inputs().await;
     }
 
-    /// The configuration is in force: what spools have of others can go.
-    async fn settle_spools(&mut self) {
-        let clients: Vec<String> = self.outlets.readers.iter().map(|reader| reader.client.clone()).collect();
+    /// Begins to read. Before that the spools are told for whom: what they have of others goes, or is taken over.
+    async fn start_inputs(&mut self) {
+        let client =
+            |reader: &Reader| SpoolClient { name: reader.client.clone(), aliases: reader.aliases.clone() };
+        let clients: Vec<SpoolClient> = self.outlets.readers.iter().map(client).collect();
         self.spools.settle(&self.config, &clients).await;
+        self.inputs.start();
+        self.saver.start();
     }
 
     /// Reads the configuration again and puts it in force; the inner error says why the old one stays. The outer one says that
@@ -223,7 +225,7 @@ impl Agent {
         self.outlets.inherit(&old);
         self.config = config.clone();
         let positions = match &saved {
-            Ok(()) if !self.world.dry_run => positions(&config)?,
+            Ok(()) if !self.world.dry_run => positions(&config, &self.world)?,
             // They are in memory only.
             _ => Arc::new((*self.live.now().positions).clone().of_jobs(job_names(&config))),
         };
@@ -243,16 +245,15 @@ impl Agent {
         };
         self.saver = saver(&config, &self.world, &positions);
         *self.live.0.write() = Live { config, board, positions, clients: self.outlets.clients.clone() };
-        self.inputs.start();
-        self.saver.start();
-        self.settle_spools().await;
+        self.start_inputs().await;
         Ok(())
     }
 }
 
 /// Positions as they were saved, for the jobs of a configuration.
-pub(crate) fn positions(config: &Config) -> Result<Arc<Positions>> {
+pub(crate) fn positions(config: &Config, world: &World) -> Result<Arc<Positions>> {
     let positions = Positions::load(&config.positions).context("positions.filename")?;
+    world.metrics.positions_damaged.inc_by(positions.damaged() as u64);
     Ok(Arc::new(positions.identified_by(config.target_config.identity).of_jobs(job_names(config))))
 }
 

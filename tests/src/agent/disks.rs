@@ -161,7 +161,7 @@ fn a_client_that_is_dead_or_slow_blocks_no_other() -> Result<()> {
     let late_url = format!("{}/loki/api/v1/push", fleet::url(late));
     let rig = Rig::started(folder, Setup { more_clients: vec![silent.url().to_owned(), late_url], ..setup })?;
     // More than any queue holds.
-    for _ in 0..40 {
+    for _ in 0..16 {
         pen.lines("app.log", 5000)?;
     }
     rig.check([("disk", pen.written())])?;

@@ -11,6 +11,7 @@ mod many;
 mod pen;
 mod reloads;
 mod spool;
+mod traps;
 mod ways;
 
 use std::collections::BTreeMap;

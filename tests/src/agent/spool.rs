@@ -100,8 +100,7 @@ fn a_store_that_is_away_holds_up_no_other() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (push_port, syslog_port, away) = (port::free(), port::free(), port::free());
     let jobs = vec![push_job(push_port), syslog_job(syslog_port)];
-    let more_clients = vec![format!("{}/loki/api/v1/push", fleet::url(away))];
-    let setup = Setup { jobs, spools: true, more_clients, ..Setup::default() };
+    let setup = Setup { jobs, spools: true, more_clients: vec![fleet::url(away)], ..Setup::default() };
     let mut rig = Rig::started(folder, setup)?;
     // More than the queue of a client holds.
     let filler = "x".repeat(1000);
@@ -116,11 +115,14 @@ fn a_store_that_is_away_holds_up_no_other() -> Result<()> {
     let all = || cases.iter().map(|(case, lines)| (*case, &lines[..]));
     rig.check(all())?;
     rig.agent.kill()?;
+    // The other comes at last, to another address.
+    let (file, moved) = (rig.path().join("timberline-agent.yaml"), port::free());
+    let push_url = format!("{}/loki/api/v1/push", fleet::url(moved));
+    std::fs::write(&file, std::fs::read_to_string(&file)?.replace(&fleet::url(away), &push_url))?;
     rig.agent.start()?;
-    // The other comes at last.
     let late = tempfile::tempdir()?;
-    let _logs = store(late.path(), away, &late.path().join("logs"))?.started()?;
-    check(&Loki(fleet::url(away)), all())?;
+    let _logs = store(late.path(), moved, &late.path().join("logs"))?.started()?;
+    check(&Loki(fleet::url(moved)), all())?;
     rig.check(all())
 }
 

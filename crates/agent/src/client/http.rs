@@ -29,7 +29,7 @@ pub(crate) fn builder(tls: &TlsConfig, proxy: &ProxyConfig, url: &mut Url) -> Re
         let host = [(header::HOST, HeaderValue::try_from(host_of(url))?)];
         client = with_alias(client.default_headers(host.into_iter().collect()), url, &tls.server_name)?;
     }
-    with_proxy(with_tls(client, tls).context("tls_config")?, proxy)
+    with_proxy(with_tls(client, tls, url).context("tls_config")?, proxy)
 }
 
 /// Host and port of a URL.
@@ -56,7 +56,7 @@ pub(crate) fn secret(value: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-fn with_tls(mut client: ClientBuilder, tls: &TlsConfig) -> Result<ClientBuilder> {
+fn with_tls(mut client: ClientBuilder, tls: &TlsConfig, url: &Url) -> Result<ClientBuilder> {
     let read = |text: &str, file: &str| match file {
         "" => Ok(text.as_bytes().to_vec()),
         file => std::fs::read(file).with_context(|| format!("'{file}'")),
@@ -68,6 +68,8 @@ fn with_tls(mut client: ClientBuilder, tls: &TlsConfig) -> Result<ClientBuilder>
             return Err(anyhow!("ca_file: '{}' holds no certificate", tls.ca_file));
         }
         client = client.tls_certs_only(bundle);
+    } else if !tls.insecure_skip_verify {
+        client = service::trust::by_system(client, [url])?;
     }
     let mut identity = read(&tls.cert, &tls.cert_file).context("cert_file")?;
     if !identity.is_empty() {
@@ -143,9 +145,12 @@ impl Resolve for Alias {
 /// Has a client ask for a server under another name than it has in `url`.
 fn with_alias(client: ClientBuilder, url: &mut Url, name: &str) -> Result<ClientBuilder> {
     let host = url.host_str().context("the URL has no host")?.trim_matches(['[', ']']).to_owned();
+    if host == name.trim_matches(['[', ']']) {
+        return Ok(client);
+    }
     url.set_host(Some(name)).with_context(|| format!("tls_config.server_name: '{name}' is no host name"))?;
     let name = url.domain().with_context(|| {
-        format!("tls_config.server_name: '{name}' is an address: write a name, or leave it out")
+        format!("tls_config.server_name: '{name}' is an address: write a name, or that address into url")
     })?;
     Ok(client.dns_resolver(Arc::new(Alias { name: name.to_owned(), host })))
 }

@@ -53,7 +53,7 @@ pub struct DockerSdConfig {
     pub proxy_connect_header: BTreeMap<String, Vec<Secret>>,
     /// Whether redirects are followed.
     pub follow_redirects: bool,
-    /// Accepted: what the engine speaks is found out.
+    /// Accepted without effect: HTTP/1.1 is spoken.
     pub enable_http2: bool,
 }
 

@@ -135,6 +135,11 @@ impl FileTarget {
         self.include.matches(path) && self.exclude.as_ref().is_none_or(|exclude| !exclude.matches(path))
     }
 
+    /// Whether its `__path_exclude__` names a path, be that one of its own or not.
+    pub(crate) fn excludes(&self, path: &Path) -> bool {
+        self.exclude.as_ref().is_some_and(|exclude| exclude.matches(path))
+    }
+
     /// Folders in which files may appear, as far as they exist.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
         self.include.folders()

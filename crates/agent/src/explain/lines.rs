@@ -91,10 +91,12 @@ fn one(live: &Live, job: &Job, line: &str) -> Traced {
     let mut dropped = ended
         .filter(|_| out.is_empty())
         .map(|seen| format!("stage '{}' drops them ({})", seen.stage, seen.path));
+    let clients = live.config.all_clients();
+    let lacks_labels = clients.is_empty() || clients.iter().any(|client| client.external_labels.is_empty());
     let limits = &live.config.limits_config;
     let max = limits.max_line_size.as_usize();
     for entry in &out {
-        if entry.labels.is_empty() {
+        if entry.labels.is_empty() && lacks_labels {
             dropped = Some("no label is left after the stages (no_labels)".to_owned());
         } else if max > 0 && entry.line.len() > max && !limits.max_line_size_truncate {
             dropped = Some(format!("they are longer than limits_config.max_line_size, {max} bytes"));

@@ -113,10 +113,19 @@ impl Explanation {
         if size == 0 {
             return "the file is empty".to_owned();
         }
+        let dropped = || reads().find_map(|job| job.lines.iter().find_map(Traced::dropped));
+        let refused = || {
+            let client = self.clients.iter().find(|client| client.state.refused > 0)?;
+            let error = client.state.last_error.as_ref().map_or("", |error| error.text.as_str());
+            Some(format!(
+                "client {} was refused for good {} times: {error}",
+                client.name, client.state.refused
+            ))
+        };
         let acknowledged = |job: &Explained| job.positions.iter().map(|position| position.offset).min();
         if reads().all(|job| acknowledged(job).is_some_and(|offset| offset >= size)) {
-            let dropped = reads().find_map(|job| job.lines.iter().find_map(Traced::dropped));
-            return match dropped {
+            // What was refused is done with, too.
+            return match dropped().or_else(refused) {
                 Some(why) => format!("everything is read; lines may be missing because {why}"),
                 None => format!("everything is delivered: {size} of {size} bytes"),
             };
@@ -125,15 +134,11 @@ impl Explanation {
             let error = client.state.last_error.as_ref().map_or("", |error| error.text.as_str());
             return format!("waiting for the store: client {} tries again after: {error}", client.name);
         }
-        if let Some(why) = reads().find_map(|job| job.lines.iter().find_map(Traced::dropped)) {
+        if let Some(why) = dropped() {
             return format!("lines are not sent because {why}");
         }
-        if let Some(client) = self.clients.iter().find(|client| client.state.refused > 0) {
-            let error = client.state.last_error.as_ref().map_or("", |error| error.text.as_str());
-            return format!(
-                "client {} was refused for good {} times: {error}",
-                client.name, client.state.refused
-            );
+        if let Some(why) = refused() {
+            return why;
         }
         let open = size - reads().filter_map(acknowledged).min().unwrap_or(0).min(size);
         match self.running {

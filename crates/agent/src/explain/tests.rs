@@ -186,3 +186,121 @@ async fn a_file_that_may_not_be_read() {
     }
     bench.end().await;
 }
+
+/// A running agent, or none, with a file of which so much is acknowledged.
+fn explained(jobs: &str, acknowledged: Option<u64>, running: bool) -> (tempfile::TempDir, Explanation) {
+    explained_with(&format!("{CLIENT}scrape_configs: {jobs}\n"), acknowledged, running)
+}
+
+fn explained_with(
+    config: &str,
+    acknowledged: Option<u64>,
+    running: bool,
+) -> (tempfile::TempDir, Explanation) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.log");
+    std::fs::write(&path, "some line\n").unwrap();
+    if let Some(offset) = acknowledged {
+        let positions = format!("positions: {{'{}': '{offset}'}}\n", path.display());
+        std::fs::write(folder.path().join("positions.yaml"), positions).unwrap();
+    }
+    let yaml = format!("{config}positions: {{filename: DIR/positions.yaml}}\n")
+        .replace("DIR", &folder.path().display().to_string());
+    let config = service::config::from_text::<Config>(&yaml).unwrap().config;
+    let live = offline(config).unwrap();
+    if acknowledged.is_some() {
+        let file = std::fs::File::open(&path).unwrap();
+        let (_, progress) = live.positions.for_client("main").open_file(&path, &path, &file, 0, 0).unwrap();
+        live.positions.close_file(&progress);
+        let (_, progress) = live.positions.open_file(&path, &path, &file, 0, 0).unwrap();
+        live.positions.close_file(&progress);
+    }
+    let explanation = Explanation::of(&live, &path, running);
+    (folder, explanation)
+}
+
+#[test]
+fn every_other_verdict() {
+    let app = |stages: &str| {
+        let labels = "{app: a, __path__: 'DIR/*.log'}";
+        format!("[{{job_name: app, static_configs: [{{labels: {labels}}}], pipeline_stages: [{stages}]}}]")
+    };
+    let bare = app("{labeldrop: [app, filename]}");
+    let dropping = app("{drop: {expression: some}}");
+    let stage = "stage 'drop' drops them (scrape_configs[0].pipeline_stages[0].drop)";
+    for (jobs, acknowledged, running, want) in [
+        (&app(""), None, true, "10 bytes are on their way".to_owned()),
+        (&app(""), Some(4), true, "6 bytes are on their way".to_owned()),
+        (
+            &app(""),
+            Some(4),
+            false,
+            "6 bytes wait for an agent: none answers that runs with this configuration".to_owned(),
+        ),
+        (&app(""), Some(10), false, "everything is delivered: 10 of 10 bytes".to_owned()),
+        (&dropping, None, true, format!("lines are not sent because {stage}")),
+        (&dropping, Some(10), true, format!("everything is read; lines may be missing because {stage}")),
+        (
+            &bare,
+            None,
+            true,
+            "lines are not sent because no label is left after the stages (no_labels)".to_owned(),
+        ),
+    ] {
+        let (_folder, explanation) = explained(jobs, acknowledged, running);
+        assert_eq!(explanation.verdict, want, "{jobs}\n{explanation}");
+    }
+    // A client gives them some.
+    let client = CLIENT.replace("name: main", "name: main, external_labels: {host: h}");
+    let (_folder, explanation) = explained_with(&format!("{client}scrape_configs: {bare}\n"), None, true);
+    assert_eq!(explanation.verdict, "10 bytes are on their way");
+    // Lines that are too long.
+    let limit = "limits_config: {max_line_size: 5}\n";
+    let (_folder, explanation) =
+        explained_with(&format!("{CLIENT}{limit}scrape_configs: {}\n", app("")), None, true);
+    assert!(explanation.verdict.contains("limits_config.max_line_size"), "{explanation}");
+}
+
+#[test]
+fn a_client_that_is_refused() {
+    let jobs = "[{job_name: app, static_configs: [{labels: {app: a, __path__: 'DIR/*.log'}}]}]";
+    let refused = "client main was refused for good 2 times: 400 Bad Request: too old";
+    for (acknowledged, want) in [
+        (None, refused.to_owned()),
+        (Some(10), format!("everything is read; lines may be missing because {refused}")),
+    ] {
+        let (_folder, mut explanation) = explained(jobs, acknowledged, true);
+        let status = crate::board::ClientStatus::default();
+        status.refused(&"once");
+        status.refused(&"400 Bad Request: too old");
+        explanation.clients[0].state = status.now();
+        assert_eq!(explanation.judge(), want);
+    }
+}
+
+#[test]
+fn what_is_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let problem = |path: &std::path::Path| super::look(path).1.unwrap_or_default();
+    assert_eq!(problem(folder.path()), "it is a folder, not a file");
+    assert_eq!(problem(&folder.path().join("none")), "the file is not there");
+    assert!(problem(&file.join("below")).starts_with("the file cannot be looked at: "));
+    assert!(problem(std::path::Path::new("/dev/null")).starts_with("the file cannot be read: "));
+    assert_eq!(problem(&file), "");
+    let jobs = "[{job_name: app, static_configs: [{labels: {app: a, __path__: 'DIR/*.log'}}]}]";
+    check(
+        jobs,
+        Some(""),
+        "DIR/app.log
+  verdict: the file is empty
+  source: the configuration and the positions file; no running agent answered
+  size: 0 bytes
+job app (static_configs) reads it: 'DIR/*.log' matches
+  labels: {app=\"a\", filename=\"DIR/app.log\"}
+  position: none is kept yet
+client main (store:3100): how it fares is not known
+",
+    );
+}

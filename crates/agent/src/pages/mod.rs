@@ -8,7 +8,7 @@ mod tests;
 use std::path::PathBuf;
 
 use http::{HeaderMap, StatusCode, header};
-use service::axum::extract::{Query, State};
+use service::axum::extract::{OriginalUri, Query, State};
 use service::axum::response::{Html, IntoResponse, Response};
 use service::axum::routing::{get, post};
 use service::axum::{Json, Router};
@@ -35,7 +35,7 @@ pub(crate) fn router(
         .build_info("/api/v1/status/buildinfo", info);
     let reload = async move |headers: HeaderMap| reload(reloads, &headers).await;
     let own = Router::new()
-        .route("/", get(async || (StatusCode::SEE_OTHER, [(header::LOCATION, "targets")])))
+        .route("/", get(first_page))
         .route("/targets", get(targets))
         .route("/service-discovery", get(discovery))
         .route("/api/v1/targets", get(async |live: State<InForce>| Json(overview(live.0).await)))
@@ -43,6 +43,12 @@ pub(crate) fn router(
         .route("/reload", post(reload))
         .with_state(live);
     standard.router().merge(own)
+}
+
+/// To the first page, wherever the root is.
+async fn first_page(OriginalUri(uri): OriginalUri) -> Response {
+    let targets = format!("{}/targets", uri.path().trim_end_matches('/'));
+    (StatusCode::SEE_OTHER, [(header::LOCATION, targets)]).into_response()
 }
 
 /// As Promtail answers: 200 when something is read.

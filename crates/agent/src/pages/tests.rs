@@ -46,7 +46,20 @@ async fn pages_show_targets_and_hide_nothing_but_secrets() {
     assert!(status == 500 && body.starts_with("Not ready"), "{status} {body}");
     std::fs::write(bench.path("app.log"), "one\n").unwrap();
     assert_eq!(get("/ready").await, (200, "Ready\n".to_owned()));
-    assert_eq!(get("/").await, (303, "targets".to_owned()));
+    assert_eq!(get("/").await, (303, "/targets".to_owned()));
+    for prefix in ["/agent", "/agent/"] {
+        let server = service::ServerConfig { http_path_prefix: prefix.to_owned(), ..Default::default() };
+        let mounted = server.mount(pages.clone());
+        for (path, want) in [
+            ("/agent", (303, "/agent/targets")),
+            ("/agent/", (303, "/agent/targets")),
+            ("/agent/ready", (200, "Ready\n")),
+        ] {
+            assert_eq!(ask(&mounted, "GET", path, "*/*").await, (want.0, want.1.to_owned()), "{path}");
+        }
+        assert_eq!(ask(&mounted, "GET", "/agent/targets", "*/*").await.0, 200);
+        assert_eq!(ask(&mounted, "GET", "/ready", "*/*").await.0, 404);
+    }
     bench.store.expect("one", 1).await;
 
     let (status, body) = get("/targets").await;

@@ -4,29 +4,57 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
-/// Appends a value as Go's encoders write it: every number is a float.
-pub(super) fn write(value: &Json, escape_html: bool, out: &mut String) {
+/// How values are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Style {
+    /// See [`write_text`].
+    pub(super) escape_html: bool,
+    /// Whole numbers have all their digits; what Go has read as JSON are floats.
+    pub(super) integers: bool,
+    /// Each member on a line of its own, two blanks further in than what it belongs to.
+    pub(super) indent: bool,
+}
+
+/// Appends a value as Go's encoders write it.
+pub(super) fn write(value: &Json, style: Style, out: &mut String) {
+    write_at(0, value, style, out);
+}
+
+fn write_at(depth: usize, value: &Json, style: Style, out: &mut String) {
+    let line = |depth: usize, out: &mut String| {
+        if style.indent {
+            out.push('\n');
+            out.extend(std::iter::repeat_n("  ", depth));
+        }
+    };
     match value {
         Json::Null => out.push_str("null"),
         Json::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        Json::Number(number) => write_number(number.as_f64().unwrap_or_default(), out),
-        Json::String(text) => write_text(text, escape_html, out),
+        Json::Number(number) => match number.as_i64().filter(|_| style.integers) {
+            Some(number) => out.push_str(&number.to_string()),
+            None => write_number(number.as_f64().unwrap_or_default(), out),
+        },
+        Json::String(text) => write_text(text, style.escape_html, out),
+        Json::Array(items) if items.is_empty() => out.push_str("[]"),
         Json::Array(items) => {
-            out.push('[');
             for (i, item) in items.iter().enumerate() {
-                out.push_str(if i > 0 { "," } else { "" });
-                write(item, escape_html, out);
+                out.push(if i > 0 { ',' } else { '[' });
+                line(depth + 1, out);
+                write_at(depth + 1, item, style, out);
             }
+            line(depth, out);
             out.push(']');
         }
+        Json::Object(members) if members.is_empty() => out.push_str("{}"),
         Json::Object(members) => {
-            out.push('{');
             for (i, (key, value)) in members.iter().enumerate() {
-                out.push_str(if i > 0 { "," } else { "" });
-                write_text(key, escape_html, out);
-                out.push(':');
-                write(value, escape_html, out);
+                out.push(if i > 0 { ',' } else { '{' });
+                line(depth + 1, out);
+                write_text(key, style.escape_html, out);
+                out.push_str(if style.indent { ": " } else { ":" });
+                write_at(depth + 1, value, style, out);
             }
+            line(depth, out);
             out.push('}');
         }
     }
@@ -115,7 +143,8 @@ mod tests {
     fn values() {
         let check = |json: &str, want: &str| {
             let mut out = String::new();
-            write(&serde_json::from_str(json).unwrap(), true, &mut out);
+            let style = Style { escape_html: true, integers: false, indent: false };
+            write(&serde_json::from_str(json).unwrap(), style, &mut out);
             assert_eq!(out, want);
         };
         check(
@@ -126,9 +155,13 @@ mod tests {
             r#""<a href=\"x\">&\u0001\b\u2028\n\u00e9/""#,
             r#""\u003ca href=\"x\"\u003e\u0026\u0001\u0008\u2028\né/""#,
         );
+        check(r#"{"a":[],"b":{}}"#, r#"{"a":[],"b":{}}"#);
         let mut out = String::new();
         write_text("<&>", false, &mut out);
         assert_eq!(out, "\"<&>\"");
+        let (mut out, style) = (String::new(), Style { escape_html: true, integers: true, indent: true });
+        write(&serde_json::json!({"a": [9_007_199_254_740_993_i64, 1.0], "b": {}}), style, &mut out);
+        assert_eq!(out, "{\n  \"a\": [\n    9007199254740993,\n    1\n  ],\n  \"b\": {}\n}");
     }
 
     #[test]

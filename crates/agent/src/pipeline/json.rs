@@ -146,7 +146,8 @@ impl Slot {
             Json::String(text) => Self::text(text, texts),
             structure => {
                 let start = texts.len();
-                go_json::write(structure, true, texts);
+                let style = go_json::Style { escape_html: true, integers: false, indent: false };
+                go_json::write(structure, style, texts);
                 Self::Text(start, texts.len())
             }
         }

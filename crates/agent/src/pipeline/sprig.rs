@@ -10,7 +10,8 @@ use model::regex::Regex;
 use rand::Rng as _;
 use sha2::Digest as _;
 
-use super::{go_json, sprig_text as texts};
+use super::go_json::{self, Style};
+use super::sprig_text as texts;
 
 /// Names with the least and greatest number of arguments.
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -399,12 +400,12 @@ pub(super) fn call<'r>(name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Faul
         "typeIs" | "typeIsLike" => Value::Bool(type_of(&args[1]) == a.text(0)?),
         "kindOf" => Value::text(kind(&args[0])),
         "kindIs" => Value::Bool(kind(&args[1]) == a.text(0)?),
-        "toJson" | "toRawJson" => {
+        "toJson" | "toRawJson" | "toPrettyJson" => {
+            let (escape_html, indent) = (name != "toRawJson", name == "toPrettyJson");
             let mut out = String::new();
-            go_json::write(&to_json(&args[0]), name == "toJson", &mut out);
+            go_json::write(&to_json(&args[0]), Style { escape_html, integers: true, indent }, &mut out);
             Value::text(out)
         }
-        "toPrettyJson" => Value::text(serde_json::to_string_pretty(&to_json(&args[0])).unwrap_or_default()),
         "mustFromJson" => match serde_json::from_str(a.text(0)?) {
             Ok(json) => Value::from_json(json),
             Err(e) => return Err(Fault::Call(e.to_string())),
@@ -424,7 +425,8 @@ pub(super) fn call<'r>(name: &str, args: &[Value<'r>]) -> Result<Value<'r>, Faul
         "ago" => {
             let since = Timestamp::now().nanos().saturating_sub(time_of(&args[0]).nanos());
             let second = 1_000_000_000;
-            Value::text(model::duration::format_go((since + second / 2).div_euclid(second) * second))
+            let nearest = since.saturating_add(second / 2).div_euclid(second).saturating_mul(second);
+            Value::text(model::duration::format_go(nearest))
         }
         "duration" => {
             let seconds = match &args[0] {
@@ -704,6 +706,14 @@ mod tests {
         check(
             "{{ dict \"a\" \"<&>\" \"b\" 1.0 | toJson }} {{ toRawJson \"<\" }} {{ (fromJson `{\"a\":[1]}`).a }}",
             "{\"a\":\"\\u003c\\u0026\\u003e\",\"b\":1} \"<\" [1]",
+        );
+        check(
+            "{{ toJson (int64 \"9007199254740993\") }} {{ toPrettyJson (fromJson `{\"a\":1,\"b\":[]}`) }}",
+            "9007199254740993 {\n  \"a\": 1,\n  \"b\": []\n}",
+        );
+        check(
+            "{{ ago (int \"-9223372036854775808\") }} {{ ago (int \"9223372036854775807\") | empty }}",
+            "2562047h47m16s false",
         );
         check(
             "{{ dig \"a\" \"b\" \"none\" (fromJson `{\"a\":{\"b\":\"v\"}}`) }} {{ dig \"x\" \"none\" (dict) }}",

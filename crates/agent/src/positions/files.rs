@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::known::{Found, Known, KnownId, Owner};
-use super::{IdentifiedBy, Identity, Inner, Positions, now};
+use super::{IdentifiedBy, Identity, Inner, Mark, Positions, now};
 use crate::progress::Progress;
 use crate::source::Source;
 use crate::tail::Identified;
@@ -23,6 +23,10 @@ pub(crate) struct KnownFile {
     pub(crate) identity: Identity,
     /// Everything before this offset is acknowledged.
     pub(crate) offset: u64,
+    /// Its bytes when it was last looked at, if they are to be expected still.
+    pub(crate) size: u64,
+    /// When it was opened last, ns since the epoch.
+    pub(crate) opened: i64,
     /// When it was last seen, seconds since the epoch.
     pub(crate) seen: i64,
     /// Whether it is being read.
@@ -39,6 +43,8 @@ impl KnownFile {
             real: known.real.clone(),
             identity: known.identity,
             offset: known.offset,
+            size: known.size,
+            opened: known.opened,
             seen: known.seen,
             is_held: known.holder.is_some(),
             has_ended: known.has_ended,
@@ -59,7 +65,7 @@ pub(super) fn holder(progress: &Arc<Progress>) -> usize {
 }
 
 impl Positions {
-    /// The progress of a file that a job (by its index) is about to read, and the identity it was found under. `path` is what it is read
+    /// The progress of a file that a job (by its index) is about to read, and its identity, marked where reading goes on. `path` is what it is read
     /// as, `at` where it lies now; one that nobody has read begins at `start`.
     pub fn open_file(
         &self,
@@ -76,17 +82,23 @@ impl Positions {
         let found = inner.find(file, path, &owner, &self.jobs)?;
         let own = found.as_ref().and_then(|found| found.own);
         let before = match found {
-            Some(Found { offset, source, .. }) => Some((offset, source.unwrap_or_default())),
-            None => inner.imported.offset(path, identity.place()).map(|offset| (offset, Source::new())),
+            Some(Found { offset, source, mark, .. }) => Some((offset, source.unwrap_or_default(), mark)),
+            None => inner.imported.offset(path, identity.place()).map(|offset| (offset, Source::new(), None)),
         };
         // What is shorter than it was is another.
-        let is_shorter = before.as_ref().is_some_and(|(offset, _)| *offset > size);
-        let (offset, source) = match before.filter(|_| !is_shorter) {
+        let is_shorter = before.as_ref().is_some_and(|(offset, ..)| *offset > size);
+        let (offset, source, mark) = match before.filter(|_| !is_shorter) {
             Some(before) => before,
-            None if is_shorter => (0, Source::new()),
-            None => (start.min(size), Source::new()),
+            None if is_shorter => (0, Source::new(), None),
+            None => (start.min(size), Source::new(), None),
         };
+        let mark = match mark {
+            None if !file.is_packed() => Mark::read(file, offset)?,
+            mark => mark,
+        };
+        let identity = identity.marked(mark);
         let progress = self.progress(offset, source);
+        progress.saw(if file.is_packed() { 0 } else { size });
         let entry = Known {
             path: path.to_owned(),
             real,
@@ -94,6 +106,7 @@ impl Positions {
             owner,
             source: id_of(&progress),
             offset,
+            size: progress.size(),
             saved: progress.source().and_then(Source::saved),
             loaded: None,
             opened: model::Timestamp::now().nanos(),
@@ -115,6 +128,7 @@ impl Positions {
             let (source, holder) = (id_of(&new), Some(holder(&new)));
             let fresh = Known {
                 offset: 0,
+                size: 0,
                 saved: None,
                 loaded: None,
                 absent: 0,
@@ -159,13 +173,13 @@ impl Positions {
     /// Every file that a job (by its index) has read.
     pub(crate) fn known_of(&self, job: usize) -> Vec<KnownFile> {
         let (inner, owner) = (self.shared.inner.lock(), self.owner(job));
-        inner.known.iter().filter(|(_, known)| known.owner == owner).map(KnownFile::new).collect()
+        most_read_first(inner.known.iter().filter(|(_, known)| known.owner == owner))
     }
 
     /// Files that a job (by its index) last read at this path.
     pub(crate) fn known_at(&self, path: &Path, job: usize) -> Vec<KnownFile> {
         let (inner, owner) = (self.shared.inner.lock(), self.owner(job));
-        inner.known.at(path).filter(|(_, known)| known.owner == owner).map(KnownFile::new).collect()
+        most_read_first(inner.known.at(path).filter(|(_, known)| known.owner == owner))
     }
 
     /// The same; where there are none, those that the job read for other clients: this one has yet to begin with them.
@@ -176,7 +190,7 @@ impl Positions {
         }
         let (inner, owner) = (self.shared.inner.lock(), self.owner(job));
         let of_job = inner.known.at(path).filter(|(_, known)| known.owner.job == owner.job);
-        let to_begin = |known| KnownFile { offset: 0, is_held: false, ..KnownFile::new(known) };
+        let to_begin = |known| KnownFile { offset: 0, size: 0, is_held: false, ..KnownFile::new(known) };
         of_job.map(to_begin).collect()
     }
 
@@ -191,15 +205,26 @@ impl Positions {
         inner.find(file, path, &owner, &self.jobs).ok().flatten().map(|found| found.offset)
     }
 
-    /// What is remembered of a file that is not read goes on in another, which is a copy of it or was made of it by compression.
-    pub(crate) fn adopt(&self, old: &KnownFile, new: Identity) {
+    /// What is remembered of a file that is not read goes on in another of so many bytes, which is a copy of it or was made of it by
+    /// compression. If that ends before what was read there is nothing more in it.
+    pub(crate) fn adopt(&self, old: &KnownFile, new: Identity, size: u64) {
         let mut inner = self.shared.inner.lock();
         // What other clients have read of it stays theirs.
         let is_ours = |known: &Known| known.owner.client == *self.client && known.holder.is_none();
         if inner.known.get(old.id).is_some_and(is_ours) {
             inner.known.identify(old.id, new);
+            if old.offset > size {
+                inner.known.end_at(old.id, size);
+            }
             inner.version += 1;
         }
+    }
+
+    /// All of a file was read, which has so many bytes, and nobody reads it any more: what is not delivered yet is on its way.
+    pub(crate) fn end_at(&self, entry: KnownId, size: u64) {
+        let mut inner = self.shared.inner.lock();
+        inner.known.end_at(entry, size);
+        inner.version += 1;
     }
 
     /// A file that a job has read lies there still, though it is not read now.
@@ -244,6 +269,13 @@ fn id_of(progress: &Progress) -> Option<String> {
     progress.source().map(|source| format!("{:032x}", source.id()))
 }
 
+/// Files by how much was read of them: of several that may be one, that tells more than how they begin.
+fn most_read_first<'k>(known: impl Iterator<Item = (KnownId, &'k Known)>) -> Vec<KnownFile> {
+    let mut files: Vec<_> = known.map(KnownFile::new).collect();
+    files.sort_by_key(|file| std::cmp::Reverse(file.offset));
+    files
+}
+
 impl Inner {
     /// Offset and source that an owner goes on with in a file.
     fn find(
@@ -272,6 +304,8 @@ impl Inner {
         let known = self.known.held(entry, holder(progress))?;
         let is_new = reach(known, progress, now());
         known.holder = None;
+        // What it has not delivered it tells of itself.
+        known.size = known.size.min(known.offset);
         self.version += u64::from(is_new);
         Some(entry)
     }
@@ -291,8 +325,9 @@ impl Inner {
 /// Takes over what a reader has reached; whether that is anything new.
 fn reach(known: &mut Known, progress: &Progress, now: i64) -> bool {
     let offset = progress.acknowledged();
-    let is_new = known.offset != offset;
-    (known.offset, known.seen, known.absent) = (offset, now, 0);
+    let is_new = known.offset != offset || known.size != progress.size();
+    (known.offset, known.size, known.seen, known.absent) = (offset, progress.size(), now, 0);
+    known.identity = known.identity.marked(progress.mark().or(known.identity.mark()));
     known.saved = progress.source().and_then(Source::saved);
     is_new
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Identity;
-use super::identity::IdentifiedBy;
+use super::identity::{IdentifiedBy, Mark};
+use super::path_text;
 use crate::source::Source;
 use crate::tail::Identified;
 
@@ -33,9 +34,10 @@ pub(super) struct Owner {
 /// One generation of a file as remembered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Known {
+    #[serde(with = "path_text")]
     pub(super) path: PathBuf,
     /// Where the file lay in truth, if its path was a link.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "path_text::optional")]
     pub(super) real: Option<PathBuf>,
     pub(super) identity: Identity,
     #[serde(flatten)]
@@ -44,6 +46,9 @@ pub(super) struct Known {
     #[serde(default)]
     pub(super) source: Option<String>,
     pub(super) offset: u64,
+    /// Its bytes when it was last looked at, if they are to be expected still; not known of older versions.
+    #[serde(default)]
+    pub(super) size: u64,
     /// The offset that is on disk together with the source's id.
     #[serde(skip)]
     pub(super) saved: Option<u64>,
@@ -85,6 +90,7 @@ pub(super) struct Found {
     pub(super) own: Option<KnownId>,
     pub(super) offset: u64,
     pub(super) source: Option<Source>,
+    pub(super) mark: Option<Mark>,
 }
 
 /// All entries.
@@ -178,14 +184,22 @@ impl KnownFiles {
         Some(known)
     }
 
-    /// The file of an entry is another one, or more of its beginning is known. All else that is known of it goes with it.
+    /// The file of an entry is another one, or more of its beginning is known. All else that is known of it goes with it, its mark too.
     pub(super) fn identify(&mut self, id: KnownId, identity: Identity) {
         let Some(known) = self.entries.get_mut(&id) else { return };
         let (old, new) = (known.identity.place(), identity.place());
-        known.identity = identity;
+        known.identity = identity.marked(known.identity.mark());
         if old != new {
             forget(&mut self.places, &old, id);
             self.places.entry(new).or_default().push(id);
+        }
+    }
+
+    /// The file of an entry that nobody reads ends here, and all of it was read.
+    pub(super) fn end_at(&mut self, id: KnownId, size: u64) {
+        if let Some(known) = self.entries.get_mut(&id).filter(|known| known.holder.is_none()) {
+            (known.offset, known.size) = (size, size);
+            known.identity = known.identity.marked(None);
         }
     }
 
@@ -207,6 +221,20 @@ impl KnownFiles {
         let old: Vec<_> = self.iter().filter(|(_, known)| is_old(known)).map(|(id, _)| id).collect();
         old.iter().for_each(|id| drop(self.remove(*id)));
         !old.is_empty()
+    }
+
+    /// Forgets of what nobody reads so much that no more than `most` are left: first what has ended, and of that what was seen last
+    /// the longest ago. Whether there was anything of that.
+    pub(super) fn bound(&mut self, most: usize) -> bool {
+        let free = || self.iter().filter(|(_, known)| known.holder.is_none());
+        let Some(more @ 1..) = free().count().checked_sub(most) else { return false };
+        let mut order: Vec<_> =
+            free().map(|(id, known)| (!known.has_ended, known.seen, known.opened, id)).collect();
+        order.sort_unstable();
+        // Some more than must be, so that it is not done again for the next one.
+        let many = more + most / 10;
+        order.iter().take(many).for_each(|(.., id)| drop(self.remove(*id)));
+        true
     }
 
     /// The file of an owner that lies here is still there.
@@ -255,10 +283,11 @@ impl KnownFiles {
             *lowest = (*lowest).into_iter().chain(offset).min();
         }
         if let Some((id, known)) = own {
-            return Ok(Some(Found { own: Some(id), offset: known.offset, source: known.source() }));
+            let (offset, mark) = (known.offset, known.identity.mark());
+            return Ok(Some(Found { own: Some(id), offset, source: known.source(), mark }));
         }
         let offset = of_client.or(of_others.filter(|_| is_new));
-        Ok(offset.map(|offset| Found { own: None, offset, source: None }))
+        Ok(offset.map(|offset| Found { own: None, offset, source: None, mark: None }))
     }
 }
 

@@ -1,28 +1,94 @@
-//! When positions are written, and what is known to be on disk then.
+//! When positions are written, what is known to be on disk then, and what of it comes back.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use disk::Document;
 
 use super::files::holder;
-use super::state::{State, write_positions};
+use super::state::{State, parse_positions, print_positions};
 use super::{Positions, Shared, now};
 use crate::progress::Progress;
 use crate::source::Source;
 
-/// How writing went.
-#[derive(Default)]
+/// What positions are kept in, and how writing went.
 pub(super) struct Saving {
-    /// When it failed last.
+    /// Our own state.
+    state: Document,
+    /// Promtail's file.
+    positions: Document,
+    /// When writing failed last.
     failed: Option<Instant>,
     /// What was written last, and when.
     written: Option<(u64, Instant)>,
 }
 
+/// What was kept.
+pub(super) enum Kept {
+    Nothing,
+    /// Our own state.
+    State(Box<State>),
+    /// Promtail's positions, by path or name.
+    Positions(BTreeMap<String, String>),
+}
+
+impl Saving {
+    pub(super) fn at(path: &Path) -> Self {
+        let (state, positions) = (Document::new(state_path(path)), Document::new(path.to_owned()));
+        Self { state, positions, failed: None, written: None }
+    }
+
+    /// Reads what was kept, and says how much of it was damaged. That stops nobody who has come as far as having a state: the one before
+    /// goes on, then Promtail's file, then the beginnings of files. Of Promtail's own file alone it is an error, unless that
+    /// `may_be_invalid`.
+    pub(super) fn read(&mut self, may_be_invalid: bool) -> Result<(Kept, usize)> {
+        let state = self.state.read(State::parse)?;
+        warn_of(&state.damaged);
+        let damaged = state.damaged.len();
+        if let Some(state) = state.value {
+            return Ok((Kept::State(Box::new(state)), damaged));
+        }
+        let empty = Cell::new(0);
+        let positions = self.positions.read(|bytes| match bytes.trim_ascii() {
+            // Nothing was written yet, or a power cut took it.
+            [] => {
+                empty.set(empty.get() + 1);
+                Err(anyhow!("it is empty"))
+            }
+            bytes => parse_positions(bytes),
+        })?;
+        let is_invalid = positions.damaged.len() > empty.get();
+        let all_damaged = damaged + positions.damaged.len() - empty.get();
+        match positions.value {
+            Some(value) => {
+                warn_of(&positions.damaged);
+                Ok((Kept::Positions(value), all_damaged))
+            }
+            None if !is_invalid => Ok((Kept::Nothing, all_damaged)),
+            None if damaged > 0 || may_be_invalid => {
+                warn_of(&positions.damaged);
+                tracing::warn!("no positions can be read: starting without any");
+                Ok((Kept::Nothing, all_damaged))
+            }
+            None => {
+                let problem = positions.damaged.join("; ");
+                Err(anyhow!("{problem}: set positions.ignore_invalid_yaml to start without"))
+            }
+        }
+    }
+}
+
+fn warn_of(damaged: &[String]) {
+    for problem in damaged {
+        tracing::warn!(problem, "positions are damaged: going on from what was kept before");
+    }
+}
+
 /// Where our own state is kept, beside Promtail's file.
-pub(super) fn state_path(path: &Path) -> PathBuf {
+fn state_path(path: &Path) -> PathBuf {
     path.with_extension("state.json")
 }
 
@@ -61,8 +127,9 @@ impl Positions {
     }
 
     fn write(&self, saving: &mut Saving) -> Result<()> {
-        let written = self.write_state().and_then(|(state, version)| {
-            write_positions(&self.shared.path, &state).map(|()| (version, Instant::now()))
+        let written = self.write_state(saving).and_then(|(state, version)| {
+            write(&mut saving.positions, print_positions(&state).as_bytes())?;
+            Ok((version, Instant::now()))
         });
         saving.failed = written.is_err().then(Instant::now);
         saving.written = written.as_ref().ok().copied();
@@ -81,7 +148,7 @@ impl Positions {
         }
         let mut saving = self.shared.saving.lock();
         if self.is_saved && !is_bound() && saving.failed.is_none_or(|at| at.elapsed() >= Self::RETRY) {
-            let written = self.write_state();
+            let written = self.write_state(&mut saving);
             if let Err(error) = &written {
                 tracing::warn!(
                     error = format!("{error:#}"),
@@ -93,9 +160,9 @@ impl Positions {
         is_bound()
     }
 
-    /// Writes the state, and gives its version. Whoever calls it holds `saving`.
-    fn write_state(&self) -> Result<(State, u64)> {
-        let Shared { path, inner, unsaved, .. } = &*self.shared;
+    /// Writes the state, and gives its version.
+    fn write_state(&self, saving: &mut Saving) -> Result<(State, u64)> {
+        let Shared { inner, unsaved, .. } = &*self.shared;
         unsaved.clear();
         let (state, version, saved, journals) = {
             let mut inner = inner.lock();
@@ -120,13 +187,11 @@ impl Positions {
             };
             (state, inner.version, saved, journals)
         };
-        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        if let Some(folder) = saving.state.path().parent().filter(|f| !f.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("{}: cannot be made", folder.display()))?;
         }
-        let path = state_path(path);
-        disk::atomic::write(&path, &serde_json::to_vec(&state)?)
-            .with_context(|| path.display().to_string())?;
+        write(&mut saving.state, &state.print()?)?;
         for (progress, offset) in saved {
             if let Some(source) = progress.source() {
                 source.set_saved(offset);
@@ -135,4 +200,9 @@ impl Positions {
         journals.iter().for_each(|(cursor, lows)| cursor.set_saved(lows));
         Ok((state, version))
     }
+}
+
+fn write(document: &mut Document, bytes: &[u8]) -> Result<()> {
+    document.write(bytes).with_context(|| document.path().display().to_string())?;
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::LinePlace;
@@ -41,14 +41,16 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
-        let Some(bytes) = disk::atomic::read(path)? else { return Ok(None) };
-        let problem = || format!("{}: remove it to start from the files' beginnings", path.display());
-        let mut state: Self = serde_json::from_slice(&bytes).with_context(problem)?;
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+        let mut state: Self = serde_json::from_slice(bytes)?;
         for file in &mut state.files {
             (file.saved, file.loaded) = (Some(file.offset), Some(file.offset));
         }
-        Ok(Some(state))
+        Ok(state)
+    }
+
+    pub(super) fn print(&self) -> Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
     }
 }
 
@@ -61,17 +63,15 @@ struct PositionsFile {
 
 impl service::config::Config for PositionsFile {}
 
-pub(super) fn read_positions(path: &Path) -> Result<BTreeMap<String, String>> {
-    let Some(bytes) = disk::atomic::read(path)? else { return Ok(BTreeMap::new()) };
-    let text = String::from_utf8_lossy(&bytes);
-    let file = service::config::from_text::<PositionsFile>(&text);
-    let problem = || format!("{}: set positions.ignore_invalid_yaml to start without", path.display());
-    Ok(file.with_context(problem)?.config.positions)
+/// Reads Promtail's file.
+pub(super) fn parse_positions(bytes: &[u8]) -> Result<BTreeMap<String, String>> {
+    let text = String::from_utf8_lossy(bytes);
+    Ok(service::config::from_text::<PositionsFile>(&text)?.config.positions)
 }
 
-/// Writes Promtail's file. It knows one offset of a path: that of the file which was opened there last, and of its readers the one
-/// who has to go furthest back.
-pub(super) fn write_positions(path: &Path, state: &State) -> Result<()> {
+/// Promtail's file. It knows one offset of a path: that of the file which was opened there last, and of its readers the one who has
+/// to go furthest back.
+pub(super) fn print_positions(state: &State) -> String {
     let mut latest: BTreeMap<&Path, &Known> = BTreeMap::new();
     for file in &state.files {
         let known = latest.entry(&file.path).or_insert(file);
@@ -98,9 +98,7 @@ pub(super) fn write_positions(path: &Path, state: &State) -> Result<()> {
     for (job, cursor) in &state.journals {
         positions.positions.insert(name(job), cursor.clone());
     }
-    disk::atomic::write(path, service::config::print(&positions).as_bytes())
-        .with_context(|| path.display().to_string())?;
-    Ok(())
+    service::config::print(&positions)
 }
 
 /// Promtail's positions. What it says of a path is of the file that is found there first.

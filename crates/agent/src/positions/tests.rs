@@ -78,13 +78,13 @@ fn a_broken_file_is_an_error_with_a_remedy() {
 
 /// A file that lies anywhere.
 #[derive(Clone)]
-struct Fake {
-    place: (u64, u64),
-    born: Option<i64>,
-    content: &'static str,
+pub(super) struct Fake<'a> {
+    pub(super) place: (u64, u64),
+    pub(super) born: Option<i64>,
+    pub(super) content: &'a str,
 }
 
-impl crate::tail::Identified for Fake {
+impl crate::tail::Identified for Fake<'_> {
     fn place(&self) -> std::io::Result<(u64, u64)> {
         Ok(self.place)
     }
@@ -99,6 +99,11 @@ impl crate::tail::Identified for Fake {
 
     fn head(&self, bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
         Ok(self.content.as_bytes().get(..bytes as usize).map(<[u8]>::to_vec))
+    }
+
+    fn before(&self, at: u64, bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
+        let range = (at - bytes) as usize..at as usize;
+        Ok(self.content.as_bytes().get(range).map(<[u8]>::to_vec))
     }
 }
 
@@ -128,13 +133,13 @@ fn a_file_that_takes_an_inode_takes_nothing_else() {
     let known = again.known_at(path, 0).into_iter().find(|known| !known.is_held).unwrap();
     assert_eq!(known.offset, 9);
     let copy = Fake { place: (1, 8), ..old.clone() };
-    again.adopt(&known, again.identity(&copy).unwrap());
+    again.adopt(&known, again.identity(&copy).unwrap(), 9);
     let progress = open(&again, &copy);
     assert_eq!((progress.acknowledged(), progress.source().unwrap().id()), (9, source));
     assert!(progress.source().unwrap().is_durable());
     // What is held is nobody's to adopt.
     let held = again.known_at(path, 0).into_iter().find(|known| known.offset == 6).unwrap();
-    again.adopt(&held, again.identity(&Fake { place: (1, 9), ..old }).unwrap());
+    again.adopt(&held, again.identity(&Fake { place: (1, 9), ..old }).unwrap(), 9);
     assert_eq!(again.offset_of(&new, path, 0), Some(6));
 }
 
@@ -190,4 +195,141 @@ fn of_one_place_few_generations_are_remembered() {
         progress = positions.anew(&progress, identity);
     }
     assert!(positions.known().len() <= 5);
+}
+
+#[test]
+fn what_nobody_reads_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let positions = positions(folder.path());
+    let open = |inode: u64| {
+        let path = std::path::PathBuf::from(format!("/l/{inode}.log"));
+        let file = Fake { place: (1, inode), born: None, content: "text" };
+        positions.open_file(&path, &path, &file, 0, 0).unwrap().1
+    };
+    let held = open(0);
+    for inode in 1..=100 {
+        let progress = open(inode);
+        let entry = positions.entry(&progress).unwrap();
+        positions.close_file(&progress);
+        if inode % 2 == 0 {
+            positions.end(entry);
+        }
+    }
+    let mut inner = positions.shared.inner.lock();
+    assert!(!inner.known.bound(100));
+    assert!(inner.known.bound(60));
+    let left: Vec<_> =
+        inner.known.iter().map(|(_, known)| (known.holder.is_some(), known.has_ended)).collect();
+    let count = |what: (bool, bool)| left.iter().filter(|is| **is == what).count();
+    assert_eq!((count((true, false)), count((false, false)), count((false, true))), (1, 50, 4));
+    assert!(!inner.known.bound(60));
+    drop(held);
+}
+
+/// Writes something in place of a file, as a power cut does.
+fn damage(folder: &Path, name: &str, bytes: &[u8]) {
+    std::fs::write(folder.join(name), bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_state_gives_way_to_the_one_before() {
+    for damaged in [&[0; 4096][..], b"", b"{\"files\":[{\"pa", b"null", b"{}", b"garbage \xff"] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("app.log");
+        std::fs::write(&log, "one\ntwo\nthree\n").unwrap();
+        let open = |positions: &Positions| {
+            positions.open_file(&log, &log, &File::open(&log).unwrap(), 0, 0).unwrap().1
+        };
+        let first = positions(folder.path());
+        let progress = open(&first);
+        for end in [4, 8, 14] {
+            progress.open(end).done(1);
+            first.save().unwrap();
+        }
+        damage(folder.path(), "positions.state.json", damaged);
+        let again = positions(folder.path());
+        assert_eq!(again.damaged(), 1);
+        let source = |progress: &Progress| progress.source().map(Source::id);
+        let found = open(&again);
+        assert_eq!((found.acknowledged(), source(&found)), (8, source(&progress)));
+        // The good one is kept until there is another.
+        again.save().unwrap();
+        damage(folder.path(), "positions.state.json", damaged);
+        assert_eq!(open(&positions(folder.path())).acknowledged(), 8);
+        // Without any, Promtail's file is as good as it is.
+        damage(folder.path(), "positions.state.json.old", damaged);
+        let again = positions(folder.path());
+        assert_eq!((again.damaged(), open(&again).acknowledged()), (2, 8));
+        // And of that there is one more, too.
+        damage(folder.path(), "positions.yaml", &[0; 100]);
+        assert_eq!(open(&positions(folder.path())).acknowledged(), 8);
+        damage(folder.path(), "positions.yaml.old", &[0; 100]);
+        assert_eq!(open(&positions(folder.path())).acknowledged(), 0);
+    }
+}
+
+#[test]
+fn crashes_between_saves_cost_nothing() {
+    use super::state::State;
+    use disk::sim::SimFiles;
+
+    let state = |name: u32| State { jobs: Some([format!("job {name}")].into()), ..State::default() };
+    let named = |state: State| state.jobs.unwrap().first().unwrap()[4..].parse::<u32>().unwrap();
+    let document =
+        |files: &SimFiles| disk::Document::on(Arc::new(files.clone()), "d/positions.state.json".into());
+    for (fuel, seed) in (0..1200).step_by(7).flat_map(|fuel| (0..5).map(move |seed| (fuel, seed))) {
+        let files = SimFiles::new();
+        document(&files).write(&state(0).print().unwrap()).unwrap();
+        let (mut files, mut last) = (files, 0);
+        for round in 0..3 {
+            let mut kept = document(&files);
+            let found = named(kept.read(State::parse).unwrap().value.unwrap());
+            assert!(found == last || found == last + 1, "{found} {last} {fuel} {seed}");
+            last = found;
+            files.crash_after(fuel + round);
+            while kept.write(&state(last + 1).print().unwrap()).is_ok() {
+                last += 1;
+            }
+            files = files.restart(seed + u64::from(round == 1));
+        }
+    }
+}
+
+#[test]
+fn names_that_are_no_text_come_back() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.log"));
+    std::fs::write(&log, "one\ntwo\n").unwrap();
+    let first = positions(folder.path());
+    let (_, progress) = first.open_file(&log, &log, &File::open(&log).unwrap(), 0, 0).unwrap();
+    progress.open(4).done(1);
+    first.save().unwrap();
+    let again = positions(folder.path());
+    assert_eq!(again.known_at(&log, 0).iter().map(|known| known.offset).collect::<Vec<_>>(), [4]);
+}
+
+#[test]
+fn nothing_new_is_not_written() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("app.log");
+    std::fs::write(&log, "one\ntwo\n").unwrap();
+    let positions = positions(folder.path());
+    let (_, progress) = positions.open_file(&log, &log, &File::open(&log).unwrap(), 0, 0).unwrap();
+    // Each file is another one when it is written.
+    let written = || {
+        let inode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().ino();
+        (inode("positions.state.json"), inode("positions.yaml"))
+    };
+    positions.save_changes().unwrap();
+    let before = written();
+    positions.save_changes().unwrap();
+    assert_eq!(written(), before);
+    progress.open(4).done(1);
+    positions.save_changes().unwrap();
+    let after = written();
+    assert!(after.0 != before.0 && after.1 != before.1);
+    positions.save_changes().unwrap();
+    assert_eq!(written(), after);
 }

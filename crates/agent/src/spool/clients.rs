@@ -15,6 +15,15 @@ use serde::{Deserialize, Serialize};
 use crate::progress::Progress;
 use crate::source::{Source, Unsaved};
 
+/// A client that a configuration has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SpoolClient {
+    /// The name that its position is kept under.
+    pub(crate) name: String,
+    /// Names that it may have had.
+    pub(crate) aliases: Vec<String>,
+}
+
 /// Clients by the name that positions are kept under.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -80,16 +89,9 @@ impl Clients {
         Ok(Self { source, known: known(&saved), written: saved, unsaved: Arc::default() })
     }
 
-    /// The progress of a client that is about to read. One without a position of its own takes over the one that is known under
-    /// an alias, then the lowest of clients that do not read, then the lowest of all.
-    pub(super) fn open(&mut self, name: &str, aliases: &[&str]) -> Arc<Progress> {
-        let of = |name: &str| self.known.get(name).map(Client::offset);
-        let lowest = |reads: bool| {
-            let clients = self.known.values().filter(|client| reads || client.progress.is_none());
-            clients.map(Client::offset).min()
-        };
-        let offset = of(name).or_else(|| aliases.iter().find_map(|alias| of(alias)));
-        let offset = offset.or_else(|| lowest(false)).or_else(|| lowest(true)).unwrap_or(0);
+    /// The progress of a client that is about to read.
+    pub(super) fn open(&mut self, name: &str) -> Arc<Progress> {
+        let offset = self.known.get(name).map(Client::offset).or_else(|| self.lowest()).unwrap_or(0);
         let saved = self.written.clients.get(name).copied().unwrap_or(0);
         let source = Source::known(self.source, Some(saved));
         let progress = Progress::of_lines(offset, source, self.unsaved.clone());
@@ -97,9 +99,20 @@ impl Clients {
         progress
     }
 
-    /// Forgets all clients but these; what it forgot, with its position.
-    pub(super) fn keep(&mut self, names: &[String]) -> Vec<(String, u64)> {
-        let gone = self.known.extract_if(.., |name, _| !names.contains(name));
+    /// Forgets all clients but these; what it forgot, with its position. One of them that has no position of its own takes over
+    /// the one that is known under an alias, then the lowest of those that are forgotten, then the lowest of all.
+    pub(super) fn keep(&mut self, clients: &[SpoolClient]) -> Vec<(String, u64)> {
+        let is_gone = |name: &str| !clients.iter().any(|client| client.name == name);
+        let lowest_gone = self.offsets().filter(|(name, _)| is_gone(name)).map(|(_, offset)| offset).min();
+        let lowest = lowest_gone.or_else(|| self.lowest()).unwrap_or(0);
+        for client in
+            clients.iter().filter(|client| !self.known.contains_key(&client.name)).collect::<Vec<_>>()
+        {
+            let known = client.aliases.iter().find_map(|alias| self.known.get(alias));
+            let offset = known.map_or(lowest, Client::offset);
+            self.known.insert(client.name.clone(), Client { offset, progress: None });
+        }
+        let gone = self.known.extract_if(.., |name, _| is_gone(name));
         gone.map(|(name, client)| (name, client.offset())).collect()
     }
 
@@ -147,17 +160,17 @@ mod tests {
     fn positions_and_id_come_back() {
         let (files, dir) = (SimFiles::new(), Path::new("spool"));
         let mut clients = Clients::load(&files, dir).unwrap();
-        let progress = clients.open("a", &[]);
+        let progress = clients.open("a");
         let source = progress.source().unwrap();
         assert_eq!((progress.acknowledged(), source.is_durable(), source.low()), (0, true, 0));
         progress.open(7).done(1);
         clients.save(&files, dir).unwrap();
         assert_eq!(source.low(), 7);
         let files = files.restart(1);
-        let again = Clients::load(&files, dir).unwrap().open("a", &[]);
+        let again = Clients::load(&files, dir).unwrap().open("a");
         assert_eq!((again.acknowledged(), again.source().unwrap().id()), (7, source.id()));
         files.corrupt(&dir.join(Clients::FILE), 0, 0xff);
-        let new = Clients::load(&files, dir).unwrap().open("a", &[]);
+        let new = Clients::load(&files, dir).unwrap().open("a");
         assert_eq!(new.acknowledged(), 0);
         assert_ne!(new.source().unwrap().id(), source.id(), "numbers may be given again");
     }
@@ -166,36 +179,41 @@ mod tests {
     fn new_clients_take_over() {
         let (files, dir) = (SimFiles::new(), Path::new("spool"));
         let reached = |clients: &mut Clients, name: &str, offset: u64| {
-            let progress = clients.open(name, &[]);
+            let progress = clients.open(name);
             progress.open(offset).done(1);
         };
         let mut clients = Clients::load(&files, dir).unwrap();
         reached(&mut clients, "http://a", 50);
         reached(&mut clients, "http://b", 20);
         clients.save(&files, dir).unwrap();
-        let load = || Clients::load(&files, dir).unwrap();
-
+        // Clients with aliases, where each begins, and who is forgotten.
+        let check = |wanted: &[(&str, &[&str])], want: &[u64], gone: &[(&str, u64)]| {
+            // Whether at a start, or at a reload when all have read.
+            for mut clients in [Clients::load(&files, dir).unwrap(), {
+                let mut clients = Clients::load(&files, dir).unwrap();
+                clients.open("http://a");
+                clients.open("http://b");
+                clients
+            }] {
+                let of = |(name, aliases): &(&str, &[&str])| SpoolClient {
+                    name: (*name).to_owned(),
+                    aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+                };
+                let forgotten = clients.keep(&wanted.iter().map(of).collect::<Vec<_>>());
+                let gone: Vec<_> = gone.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+                assert_eq!(forgotten, gone);
+                assert_eq!(clients.lowest(), want.iter().min().copied());
+                let begin = wanted.iter().map(|(name, _)| clients.open(name).acknowledged());
+                assert_eq!(begin.collect::<Vec<_>>(), want);
+            }
+        };
+        check(&[("http://a", &[]), ("http://b", &[])], &[50, 20], &[]);
         // The only one that is left has no name; it is known by its address.
-        let mut clients = load();
-        assert_eq!(clients.open("", &["http://a", "x"]).acknowledged(), 50);
-        assert_eq!(clients.lowest(), Some(20), "nothing is forgotten yet");
-        assert_eq!(
-            clients.keep(&[String::new()]),
-            [("http://a".to_owned(), 50), ("http://b".to_owned(), 20)]
-        );
-        assert_eq!(clients.lowest(), Some(50));
-
-        // Renamed: it goes on where the one that is gone was.
-        let mut clients = load();
-        assert_eq!(clients.open("http://a", &[]).acknowledged(), 50);
-        assert_eq!(clients.open("http://c", &["c"]).acknowledged(), 20);
-        // Opened again, as by a reload.
-        assert_eq!(clients.open("http://a", &[]).acknowledged(), 50);
-
+        check(&[("", &["http://a", "x"])], &[50], &[("http://a", 50), ("http://b", 20)]);
+        // Renamed: it goes on where the one that is gone was, be that the first or the last of all.
+        check(&[("http://a", &[]), ("http://c", &["c"])], &[50, 20], &[("http://b", 20)]);
+        check(&[("http://c", &["c"]), ("http://b", &[])], &[50, 20], &[("http://a", 50)]);
         // One more.
-        let mut clients = load();
-        clients.open("http://a", &[]);
-        clients.open("http://b", &[]);
-        assert_eq!(clients.open("http://c", &["c"]).acknowledged(), 20);
+        check(&[("http://a", &[]), ("http://b", &[]), ("http://c", &["c"])], &[50, 20, 20], &[]);
     }
 }

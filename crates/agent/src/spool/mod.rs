@@ -35,6 +35,7 @@ use crate::progress::Progress;
 use crate::source::Unsaved;
 use crate::targets::{SpoolClientLabels, TargetMetrics};
 use clients::Clients;
+pub(crate) use clients::SpoolClient;
 use log::SpoolLog;
 pub(crate) use reader::SpoolReader;
 pub(crate) use record::{Batch, Records};
@@ -51,6 +52,8 @@ pub(crate) struct Spool {
     /// Held while the disk is written. None until the folder can be used.
     log: Mutex<Option<SpoolLog>>,
     clients: Mutex<Option<Clients>>,
+    /// Those of the configuration, once it is in force.
+    wanted: Mutex<Option<Vec<SpoolClient>>>,
     pending: Mutex<Vec<Pending>>,
     /// Wakes the task that writes.
     wake: Notify,
@@ -105,6 +108,7 @@ impl Spool {
             room,
             log: Mutex::new(None),
             clients: Mutex::new(None),
+            wanted: Mutex::new(None),
             pending: Mutex::default(),
             wake: Notify::new(),
             ends: watch::Sender::new(0),
@@ -130,7 +134,12 @@ impl Spool {
         self.files.create_dir_all(&self.dir).with_context(context)?;
         let mut log =
             SpoolLog::open(self.files.clone(), &self.dir, self.segment_bytes).with_context(context)?;
-        let clients = Clients::load(&*self.files, &self.dir).with_context(context)?;
+        let mut clients = Clients::load(&*self.files, &self.dir).with_context(context)?;
+        // Held until the clients are there for whoever wants others.
+        let wanted = self.wanted.lock();
+        if let Some(wanted) = &*wanted {
+            clients.keep(wanted);
+        }
         let reached = clients.offsets().map(|(_, offset)| record::position_after(offset)).max();
         log.skip_to(reached.unwrap_or(0));
         self.ends.send_replace(log.next());
@@ -176,10 +185,9 @@ impl Spool {
         }
     }
 
-    /// The place of a client that is about to read; `None` while the folder cannot be used. `aliases` are other names that it may
-    /// have had.
-    fn read_as(&self, client: &str, aliases: &[&str]) -> Option<(Arc<Progress>, LogReader)> {
-        let progress = self.clients.lock().as_mut()?.open(client, aliases);
+    /// The place of a client that is about to read; `None` while the folder cannot be used.
+    fn read_as(&self, client: &str) -> Option<(Arc<Progress>, LogReader)> {
+        let progress = self.clients.lock().as_mut()?.open(client);
         let position = record::position(progress.acknowledged());
         Some((progress, LogReader::new(self.files.clone(), self.dir.clone(), position)))
     }
@@ -191,9 +199,14 @@ impl Spool {
         }
     }
 
-    /// Forgets all clients but these, and says so if they leave something behind.
-    fn keep_clients(&self, names: &[String]) {
-        let gone = self.clients.lock().as_mut().map(|clients| clients.keep(names)).unwrap_or_default();
+    /// Forgets all clients but these, and says so if they leave something behind. To be called before they read: what is new
+    /// among them takes over from what is gone.
+    fn keep_clients(&self, wanted: &[SpoolClient]) {
+        let gone = {
+            let mut known = self.wanted.lock();
+            *known = Some(wanted.to_vec());
+            self.clients.lock().as_mut().map(|clients| clients.keep(wanted)).unwrap_or_default()
+        };
         for (client, offset) in gone {
             self.metrics.forget_spool_lag(&self.client_labels(&client));
             let position = record::position(offset);
@@ -234,6 +247,7 @@ impl Spool {
                     let before = log.bytes();
                     let result = log.append(&records).map_err(|error| error.to_string());
                     self.room.replace(before, log.bytes());
+                    self.bytes.set(log.bytes() as i64);
                     if result.is_ok() {
                         self.ends.send_replace(log.next());
                         self.lines.inc_by(pending.iter().map(|p| p.records.lines).sum());

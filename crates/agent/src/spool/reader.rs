@@ -26,17 +26,15 @@ pub(crate) struct SpoolReader {
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl SpoolReader {
-    /// Reads for `client` until `stop`; where it stands stays with the spool. `aliases` are other names that the client may have had.
+    /// Reads for `client` until `stop`; where it stands stays with the spool.
     pub(crate) async fn run(
         spool: Arc<Spool>,
         client: String,
-        aliases: Vec<String>,
         inlet: Inlet,
         stop: CancellationToken,
     ) -> Result<()> {
-        let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
         loop {
-            if let Some((progress, log)) = spool.read_as(&client, &aliases) {
+            if let Some((progress, log)) = spool.read_as(&client) {
                 return Self { spool, inlet, progress, log }.read(stop).await;
             }
             tokio::select! {
@@ -136,6 +134,8 @@ impl SpoolReader {
     fn unreadable(&self, position: u64, error: record::RecordError) -> bool {
         self.spool.metrics.lost("spool", "corrupt", 1);
         tracing::error!(job = self.spool.job, position, %error, "a record of the spool cannot be read");
+        // Nobody waits for it.
+        self.progress.open(record::first_number(position + 1)).done(1);
         true
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use disk::{Files, LogError, OsFiles};
+use disk::{Files, Log, LogError, LogOptions, OsFiles};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::room::Room;
-use super::{Clients, Spool};
+use super::{Clients, Spool, SpoolClient};
 use crate::config::{Config, SpoolConfig};
 use crate::targets::{TargetMetrics, listeners};
 use crate::tasks::Tasks;
@@ -85,9 +85,9 @@ impl Spools {
         self.jobs.values_mut().for_each(|running| running.tasks.start());
     }
 
-    /// A configuration is in force, and these are the clients it reads for: what is of jobs and clients that it does not have is
-    /// told of.
-    pub(crate) async fn settle(&mut self, config: &Config, clients: &[String]) {
+    /// A configuration is about to be in force, and these are the clients that will read for it: what is of jobs and clients that it
+    /// does not have is told of.
+    pub(crate) async fn settle(&mut self, config: &Config, clients: &[SpoolClient]) {
         let Some(settings) = self.config.clone() else {
             if config.spool().is_some() {
                 tracing::warn!("a spool that was added is used from the next start on");
@@ -111,7 +111,7 @@ impl Spools {
         }
         let (root, ours) =
             (Path::new(&settings.dir), self.jobs.keys().map(|job| folder(job)).collect::<Vec<_>>());
-        let orphaned = orphans(&OsFiles, root, &ours);
+        let orphaned = orphans(&OsFiles::shared(), root, &ours);
         let bytes = orphaned.iter().map(|(_, bytes)| bytes).sum();
         self.room.replace(self.orphaned, bytes);
         self.orphaned = bytes;
@@ -155,14 +155,20 @@ fn folder(job: &str) -> String {
     format!("{name}-{:016x}", xxh3_64(job.as_bytes()))
 }
 
+/// Whether that is the name of the folder of some job.
+fn is_folder(name: &str) -> bool {
+    let hash = name.rsplit_once('-').map_or("", |(_, hash)| hash);
+    hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Folders of no job that hold lines which were not delivered, and their bytes. Those that hold none are removed.
-fn orphans(files: &dyn Files, root: &Path, ours: &[String]) -> Vec<(PathBuf, u64)> {
+fn orphans(files: &Arc<dyn Files>, root: &Path, ours: &[String]) -> Vec<(PathBuf, u64)> {
     /// A segment without records.
     const EMPTY: u64 = 8;
     let names = files.list(root).unwrap_or_default();
-    let is_ours = |name: &String| ours.contains(name);
+    let is_orphan = |name: &&String| is_folder(name) && !ours.contains(name);
     let mut orphans = Vec::new();
-    for dir in names.iter().filter(|name| !is_ours(name)).map(|name| root.join(name)) {
+    for dir in names.iter().filter(is_orphan).map(|name| root.join(name)) {
         let inside = files.list(&dir).unwrap_or_default();
         if !inside.iter().any(|name| name == Clients::FILE) {
             continue;
@@ -172,11 +178,17 @@ fn orphans(files: &dyn Files, root: &Path, ours: &[String]) -> Vec<(PathBuf, u64
             segments.map(|name| files.size(&dir.join(name)).unwrap_or(0)).filter(|size| *size > EMPTY).sum();
         if bytes > 0 {
             orphans.push((dir, bytes));
-        } else if let Err(error) = std::fs::remove_dir_all(&dir) {
-            tracing::debug!(folder = %dir.display(), %error, "a spool that is empty stays");
+        } else if let Err(error) = remove(files, &dir) {
+            tracing::warn!(folder = %dir.display(), error = format!("{error:#}"), "a spool that is empty stays");
         }
     }
     orphans
+}
+
+/// Removes a folder that holds no lines, unless another agent is about to write some.
+fn remove(files: &Arc<dyn Files>, dir: &Path) -> Result<()> {
+    let (_nobody_elses, _) = Log::open_on(files.clone(), dir, LogOptions::default())?;
+    Ok(std::fs::remove_dir_all(dir)?)
 }
 
 #[cfg(test)]
@@ -190,5 +202,26 @@ mod tests {
         assert_ne!(folder("ü"), folder("ö"));
         let name = folder(&"../".repeat(100));
         assert!(name.len() < 60 && !name.contains(['/', '.']), "{name}");
+        assert!(is_folder(&name) && is_folder(&folder("")) && !is_folder("grafana") && !is_folder("a-b"));
+    }
+
+    #[test]
+    fn what_is_empty_and_nobodys_is_removed() {
+        let (root, files) = (tempfile::tempdir().unwrap(), OsFiles::shared());
+        let make = |name: &str| {
+            let dir = root.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(dir.join(Clients::FILE), "{}").unwrap();
+            dir
+        };
+        let foreign = make("grafana");
+        let [gone, ours, used, full] = ["gone", "ours", "used", "full"].map(|job| make(&folder(job)));
+        let open = |dir: &Path| Log::open_on(files.clone(), dir, LogOptions::default()).unwrap().0;
+        let _other_agent = open(&used);
+        open(&full).append(&[bytes::Bytes::from_static(b"a line")]).unwrap();
+        let orphans = orphans(&files, root.path(), &[folder("ours")]);
+        assert_eq!(orphans.iter().map(|(dir, _)| dir).collect::<Vec<_>>(), [&full]);
+        assert!(orphans[0].1 > 8 && !gone.exists());
+        assert!([foreign, ours, used, full].iter().all(|dir| dir.join(Clients::FILE).exists()));
     }
 }

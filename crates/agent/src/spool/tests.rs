@@ -59,7 +59,7 @@ struct Client {
 
 impl Client {
     fn of(spool: &Spool) -> Option<Self> {
-        spool.read_as("", &[]).map(|(progress, log)| Self { progress, log })
+        spool.read_as("").map(|(progress, log)| Self { progress, log })
     }
 
     /// Delivers what can be read; of each record the store answers if the dice say so.
@@ -243,7 +243,7 @@ async fn a_client_that_is_away_holds_up_nobody() {
     let stop = CancellationToken::new();
     let read = |name: &str, bench: &Bench, stop: &CancellationToken| {
         let (spool, inlet) = (spool.clone(), bench.inlets.open());
-        tokio::spawn(SpoolReader::run(spool, name.to_owned(), Vec::new(), inlet, stop.clone()))
+        tokio::spawn(SpoolReader::run(spool, name.to_owned(), inlet, stop.clone()))
     };
     let running = [run(&spool, &stop), read("dead", &dead, &stop), read("live", &live, &stop)];
     let mut next = 0;
@@ -277,7 +277,7 @@ async fn a_client_that_is_away_holds_up_nobody() {
     spool.settle();
     assert_eq!(spool.log.lock().as_ref().unwrap().bytes(), before, "one client has all of it before it");
     // Without the other it is not needed any more.
-    spool.keep_clients(&["live".to_owned()]);
+    spool.keep_clients(&[SpoolClient { name: "live".to_owned(), aliases: Vec::new() }]);
     spool.settle();
     assert!(spool.log.lock().as_ref().unwrap().bytes() < before);
 }
@@ -289,7 +289,7 @@ async fn lines_that_are_done_are_not_read_again() {
     append(&spool, &numbered(&mut 0, 5)).unwrap();
     let bench = Bench::new(json!([]), 1 << 20);
     let start = |spool: &Arc<Spool>, stop: &CancellationToken| {
-        tokio::spawn(SpoolReader::run(spool.clone(), "c".into(), vec![], bench.inlets.open(), stop.clone()))
+        tokio::spawn(SpoolReader::run(spool.clone(), "c".into(), bench.inlets.open(), stop.clone()))
     };
     let stop = CancellationToken::new();
     let reading = start(&spool, &stop);
@@ -320,17 +320,25 @@ async fn a_record_that_cannot_be_read_is_counted() {
     let files = SimFiles::new();
     let spool = spool(&files, 1 << 20);
     let good = records(&["good".to_owned()]).records;
-    let all = [Bytes::from_static(&[7, 7]), good[0].slice(..good[0].len() - 1), good[0].clone()];
+    let torn = good[0].slice(..good[0].len() - 1);
+    let all = [Bytes::from_static(&[7, 7]), torn.clone(), good[0].clone(), torn];
     spool.log.lock().as_mut().unwrap().append(&all).unwrap();
-    spool.ends.send_replace(3);
+    spool.ends.send_replace(4);
     let (bench, stop) = (Bench::new(json!([]), 1 << 20), CancellationToken::new());
     let reading =
-        tokio::spawn(SpoolReader::run(spool.clone(), "c".into(), vec![], bench.inlets.open(), stop.clone()));
-    assert_eq!(bench.entry().await.line, "good");
-    let lost = crate::targets::LostLabels { target: "spool", reason: "corrupt" };
-    assert_eq!(spool.metrics.lost.get_or_create(&lost).get(), 2);
+        tokio::spawn(SpoolReader::run(spool.clone(), "c".into(), bench.inlets.open(), stop.clone()));
+    let entry = bench.entry().await;
+    assert_eq!(entry.line, "good");
+    entry.tickets.done();
     stop.cancel();
     reading.await.unwrap().unwrap();
+    let lost = crate::targets::LostLabels { target: "spool", reason: "corrupt" };
+    assert_eq!(spool.metrics.lost.get_or_create(&lost).get(), 3);
+    assert_eq!(
+        spool.clients.lock().as_ref().unwrap().lowest(),
+        Some(record::first_number(4)),
+        "it is not in the way"
+    );
 }
 
 #[test]

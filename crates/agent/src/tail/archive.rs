@@ -1,11 +1,11 @@
 //! `decompression`: files that are compressed. They stream: however much comes out, only what is being read is in memory.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{File, Metadata};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +68,7 @@ impl Format {
     fn decoder(self, from: Cursor) -> io::Result<Box<dyn Read + Send>> {
         Ok(match self {
             Self::Gz => Box::new(flate2::read::MultiGzDecoder::new(from)),
-            Self::Z => Box::new(flate2::read::ZlibDecoder::new(from)),
+            Self::Z => Box::new(Zlib::new(from)),
             Self::Bz2 => Box::new(bzip2::read::MultiBzDecoder::new(from)),
             Self::Zst => {
                 let mut decoder = zstd::stream::read::Decoder::new(from)?;
@@ -87,7 +87,8 @@ const HEAD_BYTES: usize = 256;
 const SKIP_BYTES: u64 = 4 << 20;
 /// An archive that ends too early may still be written: it is looked at again once it has been quiet for so long.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
-
+/// So far an archive is unpacked at once, to compare it with what was read before: a third of a second, perhaps.
+const FAR: u64 = 64 << 20;
 /// After so long nobody goes on to write an archive that breaks off.
 const ABANDONED: Duration = Duration::from_secs(30);
 
@@ -105,6 +106,49 @@ impl Read for Cursor {
     }
 }
 
+/// Decompresses zlib, and tells an end from a break.
+struct Zlib {
+    from: BufReader<Cursor>,
+    inflate: flate2::Decompress,
+    has_ended: bool,
+}
+
+impl Zlib {
+    fn new(from: Cursor) -> Self {
+        Self { from: BufReader::new(from), inflate: flate2::Decompress::new(true), has_ended: false }
+    }
+}
+
+impl Read for Zlib {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        while !self.has_ended && !room.is_empty() {
+            let bytes = self.from.fill_buf()?;
+            let is_over = bytes.is_empty();
+            let (came, went) = (self.inflate.total_in(), self.inflate.total_out());
+            let status = self.inflate.decompress(bytes, room, flate2::FlushDecompress::None)?;
+            let (taken, given) = (self.inflate.total_in() - came, self.inflate.total_out() - went);
+            self.from.consume(taken as usize);
+            self.has_ended = status == flate2::Status::StreamEnd;
+            match given {
+                0 if self.has_ended => {}
+                0 if is_over => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 if taken == 0 => return Err(io::ErrorKind::InvalidData.into()),
+                0 => {}
+                given => return Ok(given as usize),
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Where a compressed file ended, as far as it was written.
+struct End {
+    /// What it was then: its bytes, and when they were written.
+    stamp: (u64, Option<SystemTime>),
+    /// Why nothing more comes out of it, unless it is whole.
+    error: Option<io::Error>,
+}
+
 /// A compressed file, read from front to back.
 pub(super) struct Archive {
     file: Arc<File>,
@@ -113,10 +157,7 @@ pub(super) struct Archive {
     /// Offset in the content that the decoder gives next.
     at: u64,
     head: Vec<u8>,
-    /// Bytes of the compressed file when its end was found.
-    ended: Option<u64>,
-    /// It broke off there.
-    is_broken: bool,
+    ended: Option<End>,
 }
 
 impl std::fmt::Debug for Archive {
@@ -130,8 +171,7 @@ impl Archive {
     pub(super) fn new(file: File, format: Format) -> io::Result<Self> {
         let file = Arc::new(file);
         let decoder = format.decoder(Cursor { file: file.clone(), at: 0 })?;
-        let mut archive =
-            Self { file, format, decoder, at: 0, head: Vec::new(), ended: None, is_broken: false };
+        let mut archive = Self { file, format, decoder, at: 0, head: Vec::new(), ended: None };
         archive.rewind()?;
         Ok(archive)
     }
@@ -143,13 +183,23 @@ impl Archive {
 
     /// Whether everything has come out of it, as far as it is written.
     pub(super) fn has_ended(&self) -> bool {
-        self.ended.is_some()
+        self.ended.is_some() && !self.has_grown()
     }
 
     /// The same, and nothing more will be written: what broke off may still be in the making.
     pub(super) fn is_complete(&self) -> bool {
-        let quiet = |m: std::fs::Metadata| age(&m).is_none_or(|age| age >= ABANDONED);
-        self.has_ended() && (!self.is_broken || self.file.metadata().is_ok_and(quiet))
+        let Some(end) = self.ended.as_ref().filter(|_| !self.has_grown()) else { return false };
+        let pause = match &end.error {
+            None => return true,
+            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => ABANDONED,
+            Some(_) => SETTLED,
+        };
+        self.file.metadata().is_ok_and(|now| age(&now).is_none_or(|age| age >= pause))
+    }
+
+    /// Why nothing more comes out of it, though it is not whole.
+    pub(super) fn error(&self) -> Option<&io::Error> {
+        self.ended.as_ref()?.error.as_ref()
     }
 
     /// Bytes of content; unknown before the end.
@@ -160,14 +210,50 @@ impl Archive {
         }
     }
 
+    /// Begins again at the front if more was written to it since its end was found.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        if self.has_grown() { self.rewind() } else { Ok(()) }
+    }
+
     /// The first bytes of the content.
     pub(super) fn head(&self, bytes: u64) -> Option<Vec<u8>> {
         self.head.get(..usize::try_from(bytes).ok()?).map(<[u8]>::to_vec)
     }
 
+    /// How many of the first bytes are kept.
+    pub(super) fn head_bytes(&self) -> u64 {
+        self.head.len() as u64
+    }
+
+    /// So many of the first bytes of the content, or all that there are, as another decoder gives them.
+    pub(super) fn first(&self, most: u64) -> io::Result<Vec<u8>> {
+        let mut first = Vec::new();
+        let mut decoder = self.format.decoder(Cursor { file: self.file.clone(), at: 0 })?.take(most);
+        // What comes before it breaks off counts.
+        let _ = decoder.read_to_end(&mut first);
+        Ok(first)
+    }
+
+    /// As many bytes of the content as lie right before `at`, which another decoder is to reach; `None` if it ends before.
+    pub(super) fn before(&self, at: u64, bytes: u64) -> io::Result<Option<Vec<u8>>> {
+        if at > FAR {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut decoder = self.format.decoder(Cursor { file: self.file.clone(), at: 0 })?;
+        let begin = at.saturating_sub(bytes);
+        let mut before = Vec::new();
+        let read =
+            io::copy(&mut decoder.by_ref().take(begin), &mut io::sink()).and_then(|passed| match passed {
+                passed if passed < begin => Ok(0),
+                _ => decoder.take(at - begin).read_to_end(&mut before),
+            });
+        // One that breaks off before it gets there is too short.
+        Ok(read.is_ok_and(|got| got as u64 == at - begin).then_some(before))
+    }
+
     /// Content at `offset`. Nothing at the end, and while the offset is still looked for.
     pub(super) fn read_at(&mut self, room: &mut [u8], offset: u64) -> io::Result<usize> {
-        if self.ended.is_some_and(|size| self.has_grown(size)) || offset < self.at {
+        if offset < self.at {
             self.rewind()?;
         }
         if offset < self.at {
@@ -177,11 +263,13 @@ impl Archive {
             return Ok(got);
         }
         let mut skipped = 0;
+        // The room of the caller may be none.
+        let mut passed = [0; 16 << 10];
         while self.at < offset && self.ended.is_none() && skipped < SKIP_BYTES {
-            let wanted = usize::try_from(offset - self.at).unwrap_or(usize::MAX).min(room.len());
-            skipped += self.decode(&mut room[..wanted])? as u64;
+            let wanted = usize::try_from(offset - self.at).unwrap_or(usize::MAX).min(passed.len());
+            skipped += self.decode(&mut passed[..wanted])? as u64;
         }
-        if self.at < offset || self.ended.is_some() {
+        if self.at < offset || self.ended.is_some() || room.is_empty() {
             return Ok(0);
         }
         self.decode(room)
@@ -190,7 +278,7 @@ impl Archive {
     /// Begins at the front, which is taken as the head.
     fn rewind(&mut self) -> io::Result<()> {
         self.decoder = self.format.decoder(Cursor { file: self.file.clone(), at: 0 })?;
-        (self.at, self.ended, self.is_broken) = (0, None, false);
+        (self.at, self.ended) = (0, None);
         let mut head = vec![0; HEAD_BYTES];
         let mut got = 0;
         while got < HEAD_BYTES && self.ended.is_none() {
@@ -203,30 +291,34 @@ impl Archive {
 
     /// What the decoder gives next. An archive that breaks off has ended there.
     fn decode(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        match self.decoder.read(room) {
-            Ok(0) if !room.is_empty() => self.end(None),
+        // What is written from now on may not be read.
+        let stamp = stamp(&self.file.metadata()?);
+        let error = match self.decoder.read(room) {
+            Ok(0) if !room.is_empty() => None,
             Ok(got) => {
                 self.at += got as u64;
-                Ok(got)
+                return Ok(got);
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            Err(error) => self.end(Some(error)),
-        }
-    }
-
-    fn end(&mut self, error: Option<io::Error>) -> io::Result<usize> {
-        (self.ended, self.is_broken) = (Some(self.file.metadata()?.len()), error.is_some());
-        if let Some(error) = error {
-            tracing::warn!(offset = self.at, %error, "a compressed file breaks off: what can be read of it is read");
-        }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
+            Err(error) => Some(error),
+        };
+        self.ended = Some(End { stamp, error });
         Ok(0)
     }
 
-    /// Whether more was written since the end was found at `size`, and is complete by now.
-    fn has_grown(&self, size: u64) -> bool {
-        let quiet = |m: &std::fs::Metadata| age(m).is_none_or(|age| age >= SETTLED);
-        self.file.metadata().is_ok_and(|m| m.len() != size && quiet(&m))
+    /// Whether more was written since the end was found, and is settled by now.
+    fn has_grown(&self) -> bool {
+        let is_other = |end: &End| {
+            self.file
+                .metadata()
+                .is_ok_and(|now| stamp(&now) != end.stamp && age(&now).is_none_or(|age| age >= SETTLED))
+        };
+        self.ended.as_ref().is_some_and(is_other)
     }
+}
+
+fn stamp(file: &Metadata) -> (u64, Option<SystemTime>) {
+    (file.len(), file.modified().ok())
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::archive::{Archive, Format};
 use super::encoding::Encoding;
+use crate::positions::{Identity, Mark};
 
 /// What tells one file from another: its place on the disk, and how it begins.
 pub trait Identified {
@@ -22,6 +23,15 @@ pub trait Identified {
 
     /// The first bytes of the content; `None` if it has fewer.
     fn head(&self, bytes: u64) -> io::Result<Option<Vec<u8>>>;
+
+    /// As many bytes of the content as lie right before `at`; `None` if it ends before. An error of the kind
+    /// [`FileTooLarge`](io::ErrorKind::FileTooLarge) says that it would take too long to get there.
+    fn before(&self, at: u64, bytes: u64) -> io::Result<Option<Vec<u8>>>;
+
+    /// Whether it is compressed, so that it takes time to get anywhere in it.
+    fn is_packed(&self) -> bool {
+        false
+    }
 }
 
 impl Identified for File {
@@ -40,9 +50,13 @@ impl Identified for File {
     }
 
     fn head(&self, bytes: u64) -> io::Result<Option<Vec<u8>>> {
-        let mut head = vec![0; bytes as usize];
-        match self.read_exact_at(&mut head, 0) {
-            Ok(()) => Ok(Some(head)),
+        self.before(bytes, bytes)
+    }
+
+    fn before(&self, at: u64, bytes: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut before = vec![0; bytes as usize];
+        match self.read_exact_at(&mut before, at.saturating_sub(bytes)) {
+            Ok(()) => Ok(Some(before)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
@@ -70,11 +84,17 @@ pub(super) fn age(file: &std::fs::Metadata) -> Option<Duration> {
     file.modified().ok().and_then(elapsed).or_else(|| changed().and_then(elapsed))
 }
 
+/// So far an archive is unpacked to be compared with what it may have been made of.
+const UNPACKED: u64 = 64 << 10;
+
 /// The content of an open file. Offsets count what comes out of decompression.
 #[derive(Debug)]
 pub struct Content {
     source: Source,
     text: Encoding,
+    opened: SystemTime,
+    /// Bytes of the file then.
+    stored: u64,
 }
 
 #[derive(Debug)]
@@ -91,12 +111,14 @@ impl Content {
 
     /// Opens a file; `format` says how it is compressed. Which of the two UTF-16 it is, its first bytes may tell better than `text`.
     pub fn open(path: &Path, format: Option<Format>, text: Encoding) -> io::Result<Self> {
+        let opened = SystemTime::now();
         let file = open_regular(path)?;
+        let stored = file.size()?;
         let source = match format {
             None => Source::Plain(file),
             Some(format) => Source::Archive(Box::new(Archive::new(file, format)?)),
         };
-        let mut content = Self { source, text };
+        let mut content = Self { source, text, opened, stored };
         if let Some(mark) = content.head(2)? {
             content.text = text.with_mark(&mark);
         }
@@ -105,7 +127,18 @@ impl Content {
 
     /// The content of an open file of text in UTF-8.
     pub(super) fn of_file(file: File) -> Self {
-        Self { source: Source::Plain(file), text: Encoding::default() }
+        let stored = file.size().unwrap_or_default();
+        Self { source: Source::Plain(file), text: Encoding::default(), opened: SystemTime::now(), stored }
+    }
+
+    /// When it was opened: until then nothing of what came to lie at its path can have been missed.
+    pub(super) fn opened(&self) -> SystemTime {
+        self.opened
+    }
+
+    /// Whether it was truncated since it was opened.
+    pub(super) fn has_shrunk(&self) -> bool {
+        self.file().size().is_ok_and(|size| size < self.stored)
     }
 
     /// How its lines are written.
@@ -126,6 +159,30 @@ impl Content {
     /// Whether an archive was read to its end, and nothing more will be written to it.
     pub fn is_complete(&self) -> bool {
         matches!(&self.source, Source::Archive(archive) if archive.is_complete())
+    }
+
+    /// Sees whether more was written to an archive since it was read to its end.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        match &mut self.source {
+            Source::Plain(_) => Ok(()),
+            Source::Archive(archive) => archive.renew(),
+        }
+    }
+
+    /// Why nothing more comes out of an archive, though it is not whole.
+    pub(super) fn broken(&self) -> Option<&io::Error> {
+        match &self.source {
+            Source::Plain(_) => None,
+            Source::Archive(archive) => archive.error(),
+        }
+    }
+
+    /// Where it lies now, if that can be told and is not nowhere.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        use std::os::fd::AsRawFd as _;
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", self.file().as_raw_fd())).ok()?;
+        let there = std::fs::symlink_metadata(&path).ok()?;
+        self.place().is_ok_and(|place| place == (there.dev(), there.ino())).then_some(path)
     }
 
     /// Whether no name leads to it any more.
@@ -172,6 +229,44 @@ impl Content {
         }
     }
 
+    /// How it begins, as far as that tells files from each other.
+    pub(super) fn beginning(&self) -> Vec<u8> {
+        let bytes = match &self.source {
+            Source::Plain(file) => file.size().unwrap_or_default().min(Identity::HEAD_BYTES),
+            Source::Archive(archive) => archive.head_bytes(),
+        };
+        self.head(bytes).ok().flatten().unwrap_or_default()
+    }
+
+    /// Whether this is a copy, compressed or not, of another file as that is now: a copy holds no more than what it was made of, and ends
+    /// as that goes on there.
+    pub(super) fn is_copy_of(&self, original: &Self) -> io::Result<bool> {
+        // Its own size first: the original may grow at any time.
+        let size = self.size()?;
+        let full = original.size()?;
+        let begins = self.beginning();
+        if begins.is_empty() || !original.beginning().starts_with(&begins) {
+            return Ok(false);
+        }
+        // Of an archive it is not known where it ends.
+        if self.is_archive() || original.is_archive() {
+            return Ok(original.first(UNPACKED)?.starts_with(&self.first(UNPACKED)?));
+        }
+        let bytes = Mark::bytes_at(size);
+        Ok(size <= full && self.before(size, bytes)? == original.before(size, bytes)?)
+    }
+
+    /// So many of the first bytes, or all that there are.
+    fn first(&self, most: u64) -> io::Result<Vec<u8>> {
+        match &self.source {
+            Source::Plain(file) => {
+                let bytes = file.size()?.min(most);
+                Ok(file.head(bytes)?.unwrap_or_default())
+            }
+            Source::Archive(archive) => archive.first(most),
+        }
+    }
+
     /// Reads what is at `offset`. Nothing at the end; an archive also gives nothing while it is still looking for the offset.
     pub fn read_at(&mut self, room: &mut [u8], offset: u64) -> io::Result<usize> {
         match &mut self.source {
@@ -202,5 +297,16 @@ impl Identified for Content {
             Source::Plain(file) => file.head(bytes),
             Source::Archive(archive) => Ok(archive.head(bytes)),
         }
+    }
+
+    fn before(&self, at: u64, bytes: u64) -> io::Result<Option<Vec<u8>>> {
+        match &self.source {
+            Source::Plain(file) => file.before(at, bytes),
+            Source::Archive(archive) => archive.before(at, bytes),
+        }
+    }
+
+    fn is_packed(&self) -> bool {
+        self.is_archive()
     }
 }

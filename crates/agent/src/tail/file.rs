@@ -11,7 +11,7 @@ use model::Timestamp;
 
 use super::content::{Content, Identified as _};
 use super::docker_json::Joiner;
-use crate::positions::{Identity, Positions};
+use crate::positions::{Identity, Mark, Positions};
 use crate::progress::{Progress, Ticket};
 use crate::source::Ranges;
 
@@ -107,6 +107,8 @@ pub struct FileTail {
     path: PathBuf,
     file: Content,
     identity: Identity,
+    /// The mark before that of the identity.
+    earlier: Option<Mark>,
     /// What it was when it was last found to be the file that it was.
     verified: Option<Stamp>,
     progress: Arc<Progress>,
@@ -135,6 +137,7 @@ impl FileTail {
             path: how.path.to_owned(),
             file,
             identity,
+            earlier: None,
             verified: None,
             read: progress.acknowledged(),
             progress,
@@ -170,6 +173,11 @@ impl FileTail {
         self.identity
     }
 
+    /// The same as it was before something was read last, if that is known.
+    pub(super) fn earlier(&self) -> Option<Identity> {
+        self.earlier.map(|mark| self.identity.marked(Some(mark)))
+    }
+
     /// Whether something that was read waits for its end.
     pub(super) fn is_unfinished(&self) -> bool {
         self.held_from() < self.read
@@ -178,6 +186,7 @@ impl FileTail {
     /// Whether it was truncated, perhaps filled again since. Only what has changed since the last time is looked at.
     pub(super) fn was_truncated(&mut self) -> io::Result<bool> {
         if self.file.is_archive() {
+            self.file.renew()?;
             let size = self.file.size()?;
             return Ok(size < self.read || (size > self.read && !self.identity.is_of(&self.file)?));
         }
@@ -191,6 +200,7 @@ impl FileTail {
         if self.verified == Some(now) {
             return Ok(false);
         }
+        self.progress.saw(now.size);
         let is_other = now.size < self.read || !self.identity.is_of(&self.file)?;
         self.verified = Some(now).filter(|now| !is_other && now.is_settled());
         Ok(is_other)
@@ -199,7 +209,7 @@ impl FileTail {
     /// Has its identity cover as much of it as there is by now.
     pub(super) fn identify(&mut self, positions: &Positions) -> io::Result<()> {
         if !self.identity.is_full() {
-            let now = self.identity.again(&self.file)?;
+            let now = self.identity.again(&self.file)?.marked(self.identity.mark());
             if now != self.identity {
                 self.identity = now;
                 positions.identified(&self.progress, now);
@@ -215,10 +225,22 @@ impl FileTail {
 
     /// Goes on in a copy of what it was, or in what it is under another inode; hands out what it was read from.
     pub(super) fn go_on_in(&mut self, copy: Content, positions: &Positions) -> io::Result<Content> {
-        self.identity = self.identity.again(&copy)?;
+        self.identity = self.identity.again(&copy)?.marked(self.identity.mark());
         positions.identified(&self.progress, self.identity);
         self.verified = None;
         Ok(std::mem::replace(&mut self.file, copy))
+    }
+
+    /// Whether another file, which begins like this, is a copy of this one. Of what this held before it was truncated only head and mark
+    /// are left.
+    pub(super) fn is_copied_in(&self, other: &Content, beginning: &[u8]) -> bool {
+        let is_copy = || match self.identity.is_of(&self.file)? {
+            true => other.is_copy_of(&self.file),
+            // The copy may have been made before something was read last.
+            false if self.identity.is_copied_in(other)? => Ok(true),
+            false => self.earlier().map_or(Ok(false), |earlier| earlier.is_copied_in(other)),
+        };
+        self.identity.may_begin(beginning) && is_copy().unwrap_or(false)
     }
 
     /// Offset of the next byte to read.
@@ -260,9 +282,16 @@ impl FileTail {
         if got > 0 {
             self.last_growth = Instant::now();
         }
-        let flush = got == 0 && (last || self.idle() >= Self::QUIET);
+        // The rest of an archive may still come, and with it that of its last line.
+        let is_over = !self.file.is_archive() || self.file.is_complete();
+        let flush = got == 0 && is_over && (last || self.idle() >= Self::QUIET);
         let lines = out.len();
         self.split(bytes, start, flush, out);
+        let mark = if self.held_from() > before { self.mark(bytes, start)? } else { None };
+        if mark.is_some() {
+            self.earlier = self.identity.mark();
+            self.identity = self.identity.marked(mark);
+        }
         if self.rest.is_empty() && bytes.last() == Some(&0) {
             // A hole may be larger than all the disks there are.
             self.read = self.file.data_from(self.read, self.read + waiting.saturating_sub(got as u64));
@@ -273,7 +302,28 @@ impl FileTail {
             positions.bind(&self.progress);
         }
         // Lines may be handed on while the offset stays where an unfinished one begins.
-        Ok((has_lines || end > before).then(|| self.progress.open(end)))
+        Ok((has_lines || end > before).then(|| self.progress.open_marked(end, mark)))
+    }
+
+    /// The mark at the end of what has been handed on, of which `bytes` are the last, from the offset `start` on. What lies before them is
+    /// read again: if that is another's by now, so is the mark.
+    fn mark(&self, bytes: &[u8], start: u64) -> io::Result<Option<Mark>> {
+        let at = self.held_from();
+        let Some(held) = at.checked_sub(start) else { return Ok(None) };
+        let Some(held) = bytes.get(..held as usize) else { return Ok(None) };
+        let wanted = Mark::bytes_at(at);
+        let before = match wanted.checked_sub(held.len() as u64) {
+            None | Some(0) => held[held.len() - wanted as usize..].to_vec(),
+            // The mark before will do: nobody goes back in an archive.
+            Some(_) if self.file.is_archive() => return Ok(None),
+            Some(missing) => match self.file.before(start, missing)? {
+                Some(before) => [&before, held].concat(),
+                None => return Ok(None),
+            },
+        };
+        // Bytes of zero may be written yet.
+        let is_text = self.file.text().is_wide() || memchr::memchr(0, &before).is_none();
+        Ok(is_text.then(|| Mark::of(at, &before)))
     }
 
     /// Everything before this offset has been handed on.
@@ -340,10 +390,16 @@ impl FileTail {
 
     /// The file was truncated, or truncated and filled again: it is read from its beginning.
     pub(super) fn begin_anew(&mut self, positions: &Positions) -> io::Result<()> {
+        let now = self.identity.again(&self.file)?;
+        if self.read == 0 && now == self.identity {
+            // That was before it was opened, and is known by now.
+            self.verified = None;
+            return Ok(());
+        }
         tracing::info!(path = %self.path.display(), "file was truncated: reading from its beginning");
-        self.identity = self.identity.again(&self.file)?;
+        self.identity = now;
         self.progress = positions.anew(&self.progress, self.identity);
-        (self.read, self.verified) = (0, None);
+        (self.read, self.verified, self.earlier) = (0, None, None);
         self.rest.clear();
         if self.joiner.is_some() {
             self.joiner = Some(Joiner::new(self.max_line));

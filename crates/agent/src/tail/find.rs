@@ -1,6 +1,6 @@
 //! Which files are followed: what globs match, what may be open, and what begins where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use super::archive::{Format, SETTLED};
 use super::content::{Content, Identified as _, age};
 use super::file::{FileTail, How, Stamp};
 use super::followed::{Followed, Wanted};
-use super::poller::Poller;
+use super::poller::{MIN_OPEN, Poller};
 use super::rotated::originals;
 use crate::discovery::FileTarget;
 
@@ -23,6 +23,8 @@ impl Poller {
 
     /// Opens files that globs match and that are not open yet, and lets go of those that no target wants any more.
     pub(super) fn find(&mut self) {
+        let began = SystemTime::now();
+        let mut folders = BTreeSet::new();
         let mut found: BTreeMap<(PathBuf, usize), (&FileTarget, bool)> = BTreeMap::new();
         let new_sources = std::mem::take(&mut self.new_sources);
         let targets =
@@ -30,8 +32,10 @@ impl Poller {
         for (source, target) in targets {
             let from_end = self.options.from_end && new_sources.contains(source);
             for folder in target.folders() {
-                if let Ok(folder) = folder.canonicalize() {
-                    self.watch.watch(&folder);
+                let is_told =
+                    folder.canonicalize().is_ok_and(|real| self.watch.watch(&real) && real == folder);
+                if !is_told {
+                    folders.insert(folder);
                 }
             }
             for path in target.files() {
@@ -81,6 +85,9 @@ impl Poller {
         if std::mem::take(&mut self.is_first) {
             self.seek_absent();
         }
+        self.suspect_in(folders);
+        self.seek_suspected();
+        self.found = began;
         self.options.metrics.files_active.set(self.files.len() as i64);
     }
 
@@ -89,19 +96,23 @@ impl Poller {
         self.targets.values().flatten().filter(move |target| target.wants(path))
     }
 
-    /// Opens what targets want at a path of which the system has told.
-    pub(super) fn open_named(&mut self, name: &Path) {
-        let is_new = |target: &&FileTarget| !self.by_path.contains_key(&(name.to_owned(), target.job));
-        let new = self.target_of(name).filter(is_new);
-        let new: Vec<Wanted> = new.map(|target| Wanted::of_target(name.to_owned(), target)).collect();
-        new.into_iter().for_each(|wanted| self.open(wanted));
+    /// Opens what targets want at paths of which the system has told.
+    pub(super) fn open_named(&mut self, names: &BTreeSet<PathBuf>) {
+        let new = names.iter().flat_map(|name| {
+            let is_new = |target: &&FileTarget| !self.by_path.contains_key(&(name.clone(), target.job));
+            let mut jobs = HashSet::new();
+            // The first target of a job has it.
+            let targets = self.target_of(name).filter(is_new).filter(move |target| jobs.insert(target.job));
+            targets.map(|target| Wanted::of_target(name.clone(), target)).collect::<Vec<_>>()
+        });
+        self.open_all(new.collect());
     }
 
     /// Opens many files, as [`open`](Self::open) does one.
     fn open_all(&mut self, wanted: Vec<Wanted>) {
         let mut wanted = wanted.into_iter().peekable();
         while wanted.peek().is_some() {
-            let room = self.max_open.saturating_sub(self.open).clamp(1, Self::BATCH);
+            let room = self.room();
             let mut opened: Vec<(Wanted, Content)> = Vec::new();
             while let Some(wanted) = wanted.next_if(|_| opened.len() < room) {
                 let Some(content) = self.opened(&wanted) else { continue };
@@ -112,10 +123,19 @@ impl Poller {
                     break;
                 }
             }
-            let searches = opened.iter().filter_map(|(wanted, _)| self.search(wanted, None, &[])).collect();
+            let mut searches = Vec::new();
+            for (wanted, _) in &opened {
+                let since = self.suspects.was_absent(&wanted.path, wanted.job);
+                searches.extend(self.search(wanted, since, &[]));
+            }
             self.seek_all(searches);
             opened.into_iter().for_each(|(wanted, content)| self.follow_here(wanted, content));
         }
+    }
+
+    /// How many files may be opened at once: each may have generations, which are found then.
+    pub(super) fn room(&self) -> usize {
+        (self.max_open.saturating_sub(self.open) / 4).clamp(1, Self::BATCH)
     }
 
     /// Opens a file at its path, unless it is open already, and what was left of those that lay there before it.
@@ -126,6 +146,7 @@ impl Poller {
     /// The same where it is known when the path was last looked at, and where it led.
     pub(super) fn open_here(&mut self, wanted: Wanted, since: Option<SystemTime>, names: &[PathBuf]) {
         if let Some(content) = self.opened(&wanted) {
+            let since = since.or(self.suspects.was_absent(&wanted.path, wanted.job));
             self.seek(&wanted, since, names);
             self.follow_here(wanted, content);
         }
@@ -144,7 +165,7 @@ impl Poller {
     }
 
     /// What is at a path, if it is to be read and is not.
-    fn opened(&mut self, wanted: &Wanted) -> Option<Content> {
+    pub(super) fn opened(&mut self, wanted: &Wanted) -> Option<Content> {
         let path = &wanted.path;
         let metadata = std::fs::metadata(path).ok()?;
         let place = (metadata.dev(), metadata.ino());
@@ -155,7 +176,7 @@ impl Poller {
         for original in originals(path) {
             let id = self.by_path.get(&(original, wanted.job)).copied();
             let asleep = id.filter(|id| self.files.get(id).is_some_and(|file| file.file().is_none()));
-            asleep.into_iter().for_each(|id| self.look(id));
+            self.look_all(asleep);
         }
         // Open already, perhaps under the name it had before.
         if let Some(id) = self.by_seat.get(&(place, wanted.job)).copied() {
@@ -200,14 +221,19 @@ impl Poller {
     }
 
     /// Follows what was opened at its path, unless it was found by other ways or is a copy.
-    fn follow_here(&mut self, wanted: Wanted, content: Content) {
+    pub(super) fn follow_here(&mut self, wanted: Wanted, content: Content) {
         let is_open = content.place().is_ok_and(|place| self.by_seat.contains_key(&(place, wanted.job)));
-        if is_open || self.is_copy(&wanted, &content) {
+        if is_open || self.is_copy(&wanted, &content) || self.was_packed(&wanted, &content) {
             return;
         }
-        let (path, job) = (wanted.path.clone(), wanted.job);
+        let (path, job, since) = (wanted.path.clone(), wanted.job, content.opened());
         if let Some(id) = self.add(wanted, content, &path) {
             self.by_path.insert((path, job), id);
+            // A copy of what it held may have been met, and left to this.
+            let file = self.files.get(&id).and_then(|followed| followed.file());
+            if file.is_some_and(|file| file.content().has_shrunk()) {
+                self.begin_anew(id, since);
+            }
         }
     }
 
@@ -338,7 +364,7 @@ impl Poller {
         let is_limit = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
         if is_limit {
             // What the limit is in truth.
-            self.max_open = self.max_open.min(open.saturating_sub(16)).max(16);
+            self.max_open = self.max_open.min(open.saturating_sub(16)).max(MIN_OPEN);
         }
         if is_limit && !std::mem::replace(&mut self.has_hit_limit, true) {
             tracing::warn!(%path, open, "file cannot be opened now, for too many are: raise `ulimit -n`");

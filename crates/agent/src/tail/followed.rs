@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use model::Labels;
 
@@ -135,6 +135,7 @@ impl Followed {
         let size = file.content().size().ok().filter(|s| *s < u64::MAX).unwrap_or(file.offset());
         Self {
             gauges: metrics.files.of(&wanted.path.to_string_lossy()),
+            looked: file.content().opened(),
             came: (file.offset() == 0).then(SystemTime::now),
             place: file.place(),
             held: Held::Open(Box::new(file)),
@@ -146,7 +147,6 @@ impl Followed {
             is_watched: false,
             is_queued: false,
             size,
-            looked: SystemTime::now(),
             active: Instant::now(),
         }
     }
@@ -246,6 +246,21 @@ impl Followed {
         self.leaving.is_some() || self.until.is_some() || self.is_archive() || unfinished()
     }
 
+    /// Whether it has left a path in the folder of another that the same job reads.
+    pub(super) fn is_left_of(&self, other: &Wanted) -> bool {
+        self.leaving.is_some()
+            && self.wanted.job == other.job
+            && self.wanted.path.parent() == other.path.parent()
+    }
+
+    /// Whether it has left its path, and nothing but its writer could bring anything new.
+    pub(super) fn is_lingering(&self) -> bool {
+        self.leaving.is_some()
+            && self.until.is_none()
+            && self.wanted.key.is_none()
+            && self.file().is_some_and(|file| !file.is_unfinished() && !file.content().is_archive())
+    }
+
     /// Whether it is compressed.
     pub(super) fn is_archive(&self) -> bool {
         self.file().is_some_and(|file| file.content().is_archive())
@@ -264,6 +279,15 @@ impl Followed {
         let settled =
             |file: &FileTail| file.progress().is_idle() && file.progress().acknowledged() == self.size;
         self.leaving.is_none() && !self.is_queued && self.file().is_some_and(settled) && self.is_read()
+    }
+
+    /// Whether it has left its path and can be closed before its time, as others need its descriptor. What is deleted is found no more.
+    pub(super) fn is_spare(&self) -> bool {
+        let is_done = |file: &FileTail| {
+            file.progress().is_idle()
+                && (!file.content().is_deleted() || file.idle() >= Duration::from_secs(1))
+        };
+        self.is_lingering() && !self.is_queued && self.file().is_some_and(is_done) && self.is_read()
     }
 
     /// Gives its descriptor back. What was read of it is all that there was.

@@ -1,26 +1,26 @@
 //! Files that are gone from their paths, are not wanted any more, or must be closed for others: how they end without a loss.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::changes::Left;
 use super::content::{Content, Identified as _};
 use super::followed::{Followed, Held};
 use super::poller::Poller;
 
 impl Poller {
-    /// How long a file that was renamed or removed is still looked at for what its writer adds.
-    const LINGER: Duration = Duration::from_secs(30);
+    /// How long a file that has left its path is kept open.
+    pub(super) const LINGER: Duration = Duration::from_secs(30);
 
-    /// The path leads elsewhere: the old file is read to its end, the new one opened, and what came between them looked for.
-    pub(super) fn part(&mut self, id: u64, since: SystemTime) {
-        let Some(followed) = self.files.get_mut(&id) else { return };
+    /// The path of a file leads elsewhere: what it was is read to its end. What is to be looked for at the path, unless it was done.
+    pub(super) fn part(&mut self, id: u64, since: SystemTime) -> Option<Left> {
+        let followed = self.files.get_mut(&id)?;
         // It may have been truncated before it was renamed: then it is another generation that has left.
         let file = followed.file_mut().filter(|file| !file.content().is_archive());
         if file.is_some_and(|file| file.was_truncated().unwrap_or(false)) {
             self.begin_anew(id, since);
         }
-        let Some(followed) = self.files.get(&id).filter(|followed| followed.leaving.is_none()) else {
-            return;
-        };
+        let followed = self.files.get(&id).filter(|followed| followed.leaving.is_none())?;
         let (wanted, sleeps) = (followed.wanted.clone(), followed.file().is_none());
         let names = followed.names.clone();
         self.by_path.remove(&(wanted.path.clone(), wanted.job));
@@ -29,12 +29,7 @@ impl Poller {
         } else {
             self.leave(id);
         }
-        if wanted.key.is_some() || self.target_of(&wanted.path).any(|target| target.job == wanted.job) {
-            self.open_here(wanted.clone(), Some(since), &names);
-        }
-        if !self.by_path.contains_key(&(wanted.path.clone(), wanted.job)) {
-            self.seek(&wanted, Some(since), &names);
-        }
+        Some(Left { wanted, since, names })
     }
 
     /// Whether a path leads to the same file under another inode, as files are known by their paths: it is read on there.
@@ -74,8 +69,17 @@ impl Poller {
 
     /// Has a file read, and looked at often.
     pub(super) fn disquiet(&mut self, id: u64) {
+        self.note_head(id);
         self.schedule.soon(id, Instant::now());
         self.enqueue(id);
+    }
+
+    /// Has it known how a file begins that has left its path.
+    pub(super) fn note_head(&mut self, id: u64) {
+        let left = self.files.get(&id).filter(|followed| followed.leaving.is_some());
+        if let Some(file) = left.and_then(Followed::file) {
+            self.heads.note(id, &file.identity());
+        }
     }
 
     /// Opens a file that slept.
@@ -85,15 +89,24 @@ impl Poller {
         }
     }
 
-    /// Closes files that have been quiet longest, a tenth of them. They are opened again when they change.
+    /// Closes a tenth of the files: those that have left their paths and only wait for more, then those that have been quiet longest. They
+    /// are opened again when they change.
     pub(super) fn put_to_sleep(&mut self) {
-        let mut quiet: Vec<(Instant, u64)> =
-            self.files.iter().filter(|(_, f)| f.can_sleep()).map(|(id, f)| (f.active, *id)).collect();
-        quiet.sort();
-        for (_, id) in quiet.into_iter().take(self.max_open / 10 + 1) {
-            if let Some(followed) = self.files.get_mut(&id) {
-                followed.sleep();
-                self.open -= 1;
+        const LEAST: usize = 16;
+        let of = |is_one: fn(&Followed) -> bool| {
+            let mut found: Vec<(Instant, u64)> =
+                self.files.iter().filter(|(_, f)| is_one(f)).map(|(id, f)| (f.active, *id)).collect();
+            found.sort();
+            found.into_iter().map(|(_, id)| id)
+        };
+        let spare: Vec<u64> = of(Followed::is_spare).chain(of(Followed::can_sleep)).collect();
+        for id in spare.into_iter().take((self.max_open / 10).max(LEAST)) {
+            match self.files.get_mut(&id) {
+                Some(followed) if followed.can_sleep() => {
+                    followed.sleep();
+                    self.open -= 1;
+                }
+                _ => self.close(id),
             }
         }
     }
@@ -103,28 +116,38 @@ impl Poller {
         let is_finished = |id: &u64| {
             let followed = self.files.get(id)?;
             let Some(file) = followed.file() else { return followed.until.map(|_| *id) };
-            let lingered = followed.leaving.is_some_and(|since| since.elapsed() >= Self::LINGER);
-            let ended =
-                lingered && file.idle() >= Self::LINGER || followed.is_archive() && followed.is_read();
+            let lingered = followed.leaving.is_some_and(|since| since.elapsed() >= self.linger);
+            let ended = lingered && file.idle() >= self.linger || followed.is_archive() && followed.is_read();
             let done = (ended || followed.is_let_go()) && file.progress().is_idle() && !followed.is_queued;
             done.then_some(*id)
         };
         let finished: Vec<u64> = self.schedule.files().filter_map(|id| is_finished(&id)).collect();
-        for id in finished {
-            let Some(followed) = self.remove(id) else { continue };
-            let wanted = followed.wanted;
-            let path = wanted.path.to_string_lossy();
-            if !self.by_path.contains_key(&(wanted.path.clone(), wanted.job)) {
-                self.dispatcher.forget(&path);
-                self.options.metrics.files.forget(&path);
-            }
-            tracing::info!(%path, gone = followed.leaving.is_some(), "file is not read any more: it is gone, or no target's, or complete");
+        finished.into_iter().for_each(|id| self.close(id));
+    }
+
+    /// Nothing more is expected of a file.
+    fn close(&mut self, id: u64) {
+        let Some(followed) = self.remove(id) else { return };
+        self.keep_closed(&followed);
+        let wanted = &followed.wanted;
+        let path = wanted.path.to_string_lossy();
+        if let Some(file) = followed.file()
+            && let Some(error) = file.content().broken()
+        {
+            let offset = file.offset();
+            tracing::warn!(%path, offset, %error, "a compressed file breaks off: what could be read of it was read");
         }
+        if !self.by_path.contains_key(&(wanted.path.clone(), wanted.job)) {
+            self.dispatcher.forget(&path);
+            self.options.metrics.files.forget(&path);
+        }
+        tracing::info!(%path, gone = followed.leaving.is_some(), "file is not read any more: it is gone, or no target's, or complete");
     }
 
     /// Forgets a file; its position stays known.
     pub(super) fn remove(&mut self, id: u64) -> Option<Followed> {
         self.schedule.forget(id);
+        self.heads.forget(id);
         let followed = self.files.remove(&id)?;
         self.by_seat.remove(&followed.seat());
         let at = (followed.wanted.path.clone(), followed.wanted.job);
@@ -148,7 +171,10 @@ impl Poller {
                 followed.until.is_none() && (followed.leaving.is_some() || file.content().is_archive());
             // One that was filled again while it was left is not what was read.
             if let (true, Ok(stored)) = (is_complete && followed.is_read(), file.content().stored()) {
-                self.done.insert(followed.place, (stored.len(), stored.modified().ok()));
+                // What is deleted is not met again.
+                if stored.nlink() > 0 {
+                    self.done.insert(followed.place, (stored.len(), stored.modified().ok()));
+                }
                 entry.into_iter().for_each(|entry| self.positions.end(entry));
             }
         }
@@ -164,6 +190,8 @@ impl Poller {
             let bytes = followed.size.max(file.offset()).saturating_sub(file.progress().acknowledged());
             if bytes > 0 {
                 self.options.metrics.lost_bytes.inc_by(bytes);
+                // It is told now, and not again at the next start.
+                file.progress().saw(0);
                 let path = followed.wanted.path.display();
                 tracing::error!(%path, bytes, "file was deleted before the store took all of it: this is lost as the agent stops");
             }

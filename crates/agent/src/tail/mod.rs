@@ -1,12 +1,16 @@
 //! Reading files that grow: one thread reads all of them in turn, woken by the system where it tells of changes.
 
 mod archive;
+mod changes;
+mod closed;
 mod content;
+mod copies;
 mod docker_json;
 mod encoding;
 mod file;
 mod find;
 mod followed;
+mod heads;
 mod leaving;
 mod poller;
 mod reading;

@@ -14,9 +14,12 @@ use std::time::{Duration, Instant, SystemTime};
 use service::CancellationToken;
 
 use super::archive::DecompressionConfig;
+use super::changes::Suspects;
+use super::closed::Closed;
 use super::encoding::Encoding;
 use super::file::{Chunk, Stamp};
 use super::followed::{Followed, Look, Seat, StreamLabels, Wanted};
+use super::heads::Heads;
 use super::reading::Round;
 use super::schedule::Schedule;
 use super::watch::{Change, Watch};
@@ -77,6 +80,8 @@ pub(crate) struct PollerOptions {
     pub(crate) from_end: bool,
     /// Files that were not written to for so long are not opened.
     pub(crate) ignore_older: Option<Duration>,
+    /// How many there are of such readers, which share the descriptors that there are.
+    pub(crate) readers: usize,
     /// By index of the job.
     pub(crate) jobs: Vec<Reading>,
     /// Where files are counted.
@@ -108,8 +113,17 @@ pub(crate) struct Poller {
     /// When globs are looked at next, all files, and what only time changes.
     pub(super) find_at: Instant,
     look_at_all: Instant,
+    look_at_closed: Instant,
     tick_at: Instant,
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
+    /// When globs were looked at last.
+    pub(super) found: SystemTime,
+    pub(super) suspects: Suspects,
+    pub(super) closed: Closed,
+    /// Of those that have left their paths.
+    pub(super) heads: Heads,
+    /// How long a file that was renamed or removed is still looked at for what its writer adds.
+    pub(super) linger: Duration,
     /// Files that were read to their end and closed: place, and size and time then.
     pub(super) done: HashMap<(u64, u64), (u64, Option<SystemTime>)>,
     /// Files that are too old to be read, as they were when that was found.
@@ -135,12 +149,12 @@ impl Poller {
     const TICK: Duration = Duration::from_millis(250);
     /// Changes are gathered for so long before they are followed.
     const GATHER: Duration = Duration::from_millis(20);
-    /// New folders are gathered for so long before globs are looked at again.
-    const GATHER_FOLDERS: Duration = Duration::from_millis(100);
     /// Longest pause while the queues are full.
     const BLOCKED: Duration = Duration::from_millis(100);
-    /// Descriptors that are left for everything else.
-    const OTHER_DESCRIPTORS: usize = 256;
+    /// Longest pause between two looks at a file that has left its path.
+    const LOOK_AT_LEFT: Duration = Duration::from_secs(2);
+    /// How often files are looked at that were closed after they had left their paths.
+    const LOOK_AT_CLOSED: Duration = Duration::from_secs(30);
 
     /// A poller over static targets and what `commands` bring.
     pub(crate) fn new(
@@ -153,6 +167,7 @@ impl Poller {
         let now = Instant::now();
         Self {
             schedule: Schedule::new(options.poll.0, options.poll.1),
+            max_open: (most_files(most_descriptors()) / options.readers.max(1)).max(MIN_OPEN),
             options,
             targets: BTreeMap::from([(String::new(), targets)]),
             new_sources: HashSet::from([String::new()]),
@@ -168,12 +183,17 @@ impl Poller {
             watch: Watch::new(),
             find_at: now,
             look_at_all: now + Self::LOOK_AT_ALL,
+            look_at_closed: now + Self::LOOK_AT_CLOSED,
             tick_at: now,
             changes: Vec::new(),
+            found: SystemTime::now(),
+            suspects: Suspects::default(),
+            closed: Closed::default(),
+            heads: Heads::default(),
+            linger: Self::LINGER,
             done: HashMap::new(),
             ignored: HashMap::new(),
             complaints: HashSet::new(),
-            max_open: most_descriptors().saturating_sub(Self::OTHER_DESCRIPTORS).max(64),
             open: 0,
             chunk: Chunk::default(),
             has_hit_limit: false,
@@ -217,6 +237,8 @@ impl Poller {
     /// Does everything whose time has come, and reads a round.
     pub(super) fn turn(&mut self, stop: &CancellationToken) -> Round {
         let now = Instant::now();
+        // What was told is followed first: it says what has happened since files were last looked at.
+        self.follow_changes();
         if self.obey() || now >= self.find_at {
             self.find_at = now + self.options.sync_period;
             self.find();
@@ -225,23 +247,23 @@ impl Poller {
             self.look_at_all = now + Self::LOOK_AT_ALL;
             self.look_at_all();
         }
-        self.schedule.due(now).into_iter().for_each(|id| self.look(id));
+        if now >= self.look_at_closed {
+            self.look_at_closed = now + Self::LOOK_AT_CLOSED;
+            self.look_at_closed();
+        }
+        self.look_all(self.schedule.due(now));
         if now >= self.tick_at {
             self.tick_at = now + self.options.poll.0.min(Self::TICK);
             self.close_finished();
             self.dispatcher.tick();
         }
-        let mut changes = std::mem::take(&mut self.changes);
-        self.watch.changes(&mut changes);
-        changes.drain(..).for_each(|change| self.follow(change));
-        self.changes = changes;
         self.read_round(stop)
     }
 
     /// Looks at all files that the system tells of: it may not have told everything.
     pub(super) fn look_at_all(&mut self) {
         let all = self.files.iter().filter(|(_, file)| file.is_watched).map(|(id, _)| *id);
-        all.collect::<Vec<_>>().into_iter().for_each(|id| self.look(id));
+        self.look_all(all.collect::<Vec<_>>());
     }
 
     /// Does what discovery asks for; whether targets are different now.
@@ -272,46 +294,21 @@ impl Poller {
         }
     }
 
-    /// Does what a change asks for.
-    fn follow(&mut self, change: Change) {
-        match change {
-            Change::Written(name) => {
-                let ids = self.by_name.get(&name).cloned().unwrap_or_default();
-                if ids.is_empty() && !self.ignored.is_empty() {
-                    self.open_named(&name);
-                }
-                for id in ids {
-                    // One that waits for its turn is looked at, as it may be truncated more than once by then.
-                    let is_next = |f: &Followed| f.file().is_some() && f.leaving.is_none() && !f.is_queued;
-                    match self.files.get(&id).is_some_and(is_next) {
-                        true => self.enqueue(id),
-                        false => self.look(id),
-                    }
-                }
-            }
-            Change::Moved(name) => {
-                let ids = self.by_name.get(&name).cloned().unwrap_or_default();
-                ids.into_iter().for_each(|id| self.look(id));
-                self.open_named(&name);
-            }
-            Change::Folder => self.find_at = self.find_at.min(Instant::now() + Self::GATHER_FOLDERS),
-            Change::Unknown => {
-                self.find_at = Instant::now();
-                self.look_at_all();
-            }
-        }
-    }
-
-    /// Looks whether a file has grown, and whether its path still leads to it.
-    pub(super) fn look(&mut self, id: u64) {
-        let Some(followed) = self.files.get_mut(&id) else { return self.schedule.forget(id) };
-        let since = std::mem::replace(&mut followed.looked, SystemTime::now());
+    /// Looks whether a file has grown, and whether its path still leads to it. It was last looked at at `since`.
+    pub(super) fn look(&mut self, id: u64, since: SystemTime) -> Look {
+        let Some(followed) = self.files.get_mut(&id) else { return Look::Nothing };
         let look = followed.look();
         match look {
             Look::Elsewhere if self.is_moved(id) => {}
-            Look::Elsewhere => return self.part(id, since),
-            Look::Truncated => return self.begin_anew(id, since),
-            Look::Awake => return self.wake(id),
+            Look::Elsewhere => return look,
+            Look::Truncated => {
+                self.begin_anew(id, since);
+                return look;
+            }
+            Look::Awake => {
+                self.wake(id);
+                return look;
+            }
             Look::News => {
                 let file = self.files.get_mut(&id).and_then(|followed| followed.file_mut());
                 // It may be truncated before there is room to read.
@@ -323,18 +320,32 @@ impl Poller {
             Look::Nothing => {}
         }
         self.settle(id, look == Look::Nothing);
+        Look::Nothing
     }
 
     /// Says when a file is to be looked at again.
     pub(super) fn settle(&mut self, id: u64, is_quiet: bool) {
+        self.note_head(id);
         let Some(followed) = self.files.get(&id) else { return self.schedule.forget(id) };
         followed.note();
         match (followed.is_restless(), followed.is_uneasy()) {
-            (false, true) if is_quiet => self.schedule.later(id, Instant::now()),
-            (_, true) => self.schedule.soon(id, Instant::now()),
+            (false, true) if is_quiet => self.schedule.later(id, Instant::now(), Duration::ZERO),
+            (true, _) if is_quiet && followed.is_lingering() => {
+                self.schedule.later(id, Instant::now(), Self::LOOK_AT_LEFT);
+            }
+            (_, true) => self.schedule.again(id, Instant::now()),
             (_, false) => self.schedule.forget(id),
         }
     }
+}
+
+/// So many files may be open at least.
+pub(super) const MIN_OPEN: usize = 4;
+
+/// How many files may be open of so many descriptors: sockets, positions, and what tells of changes need some too.
+fn most_files(descriptors: usize) -> usize {
+    const OTHERS: usize = 256;
+    if descriptors >= 2 * OTHERS { descriptors - OTHERS } else { descriptors / 4 }
 }
 
 /// How many descriptors this process may have; the limit is raised as far as it goes.

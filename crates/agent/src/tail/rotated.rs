@@ -92,6 +92,12 @@ impl Listings {
         inodes.into_iter().filter_map(|inode| Sibling::at(path.to_owned(), inode, true)).collect()
     }
 
+    /// Where a file that lay at a path lies now, in the same folder.
+    pub(super) fn with_inode(&mut self, path: &Path, inode: u64) -> Option<PathBuf> {
+        let name = self.of(path.parent()?).inodes.get(&inode)?.first()?;
+        Some(path.with_file_name(name))
+    }
+
     fn around(&mut self, path: &Path, inodes: &HashSet<u64>, with_family: bool) -> Vec<Sibling> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
             return Vec::new();
@@ -111,10 +117,14 @@ impl Listings {
             .chain(moved)
             .chain(others)
             .filter(|(other, inode, _)| *other != name && met.insert((*other, *inode)))
-            .take(MAX_SIBLINGS)
             .filter_map(|(name, inode, is_own)| Sibling::at(folder.join(name), inode, is_own))
             .collect();
-        found.sort_by_key(|sibling| std::cmp::Reverse(sibling.metadata.modified().ok()));
+        let last = |sibling: &Sibling| std::cmp::Reverse(sibling.metadata.modified().ok());
+        if found.len() > MAX_SIBLINGS {
+            found.sort_by_key(|sibling| (!inodes.contains(&sibling.inode), last(sibling)));
+            found.truncate(MAX_SIBLINGS);
+        }
+        found.sort_by_key(last);
         found
     }
 
@@ -248,5 +258,23 @@ mod tests {
         assert!(family.iter().all(|sibling| !sibling.is_own));
         assert_eq!(names(family), ["app.log.3.gz"]);
         assert_eq!(uncompressed(&folder.path().join("app.log.1.gz")), Some(first));
+    }
+
+    #[test]
+    fn of_many_generations_the_newest() {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let long_ago =
+            |n: usize| std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n as u64);
+        for n in 0..MAX_SIBLINGS + 100 {
+            let file = std::fs::File::create(folder.path().join(format!("app.log.{n}"))).unwrap();
+            file.set_modified(long_ago(n)).unwrap();
+        }
+        let known = std::fs::metadata(folder.path().join("app.log.7")).unwrap().ino();
+        let app = folder.path().join("app.log");
+        let found = Listings::default().beside(&app, &HashSet::from([known]));
+        let has = |n: usize| found.iter().any(|s| s.path == folder.path().join(format!("app.log.{n}")));
+        assert_eq!(found.len(), MAX_SIBLINGS);
+        assert!(has(7) && has(MAX_SIBLINGS + 99) && !has(8));
     }
 }

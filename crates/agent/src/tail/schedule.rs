@@ -20,15 +20,23 @@ impl Schedule {
         Self { shortest, longest: longest.max(shortest), turns: BTreeSet::new(), files: HashMap::new() }
     }
 
-    /// Something happens to a file: it has a turn after the shortest pause.
+    /// Something happens to a file: it has a turn after the shortest pause, unless it has one before.
     pub(super) fn soon(&mut self, id: u64, now: Instant) {
+        let at = now + self.shortest;
+        let at = self.files.get(&id).map_or(at, |(before, _)| at.min(*before));
+        self.put(id, at, self.shortest);
+    }
+
+    /// A file has had its turn, and has another after the shortest pause.
+    pub(super) fn again(&mut self, id: u64, now: Instant) {
         self.set(id, now, self.shortest);
     }
 
-    /// Nothing has happened to a file since its last turn: the next is after twice the pause.
-    pub(super) fn later(&mut self, id: u64, now: Instant) {
+    /// Nothing has happened to a file since its last turn: the next is after twice the pause, which grows to the longest, or to `most` if
+    /// that is longer.
+    pub(super) fn later(&mut self, id: u64, now: Instant, most: Duration) {
         let pause = self.files.get(&id).map_or(self.shortest, |(_, pause)| *pause * 2);
-        self.set(id, now, pause.min(self.longest));
+        self.set(id, now, pause.min(self.longest.max(most)));
     }
 
     fn set(&mut self, id: u64, now: Instant, pause: Duration) {
@@ -37,6 +45,10 @@ impl Schedule {
             Some((at, before)) if *at > now && *before <= pause => *at,
             _ => now + pause,
         };
+        self.put(id, at, pause);
+    }
+
+    fn put(&mut self, id: u64, at: Instant, pause: Duration) {
         self.forget(id);
         self.turns.insert((at, id));
         self.files.insert(id, (at, pause));
@@ -81,12 +93,14 @@ mod tests {
             assert_eq!(schedule.due(next), [7]);
             pauses.push((next - now).as_secs());
             now = next;
-            if turn == 4 { schedule.soon(7, now) } else { schedule.later(7, now) }
+            if turn == 4 { schedule.again(7, now) } else { schedule.later(7, now, Duration::ZERO) }
         }
         assert_eq!(pauses, [1, 2, 4, 5, 5, 1, 2]);
         // What is asked for again and again has its turn all the same.
         schedule.soon(8, now);
         schedule.soon(8, now + second / 2);
+        assert_eq!(schedule.due(now + second), [8]);
+        schedule.soon(8, now + 2 * second);
         assert_eq!(schedule.due(now + second), [8]);
         // And something that happens ends a long pause.
         schedule.soon(7, now);

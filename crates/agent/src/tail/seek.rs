@@ -1,8 +1,8 @@
 //! What became of a file that is not at its path any more, and of those that came and went at that path unseen.
 //!
-//! A generation is found by what it is (place and beginning) whatever it is called; a copy of it, compressed or not, by its beginning alone.
-//! What nobody has seen before, is named as rotation names files, and was written to since the path was last looked at, is a generation
-//! that was missed.
+//! A generation is found by what it is (place, head and mark) whatever it is called; a copy of it, compressed or not, by head and mark. What
+//! nobody has seen before, is named as rotation names files, and was made since the path was last looked at, is a generation that was
+//! missed. Who is a copy of whom is told by `copies`.
 
 use std::collections::HashSet;
 use std::fs::Metadata;
@@ -10,15 +10,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::archive::{Format, SETTLED};
+use super::archive::Format;
 use super::content::{Content, Identified as _};
 use super::followed::Wanted;
 use super::poller::Poller;
-use super::rotated::{Listings, Sibling, originals, uncompressed};
-use crate::positions::{Identity, KnownFile, KnownId};
+use super::rotated::{Listings, Sibling, uncompressed};
+use crate::positions::{KnownFile, KnownId};
 
-/// Clocks of file systems are coarse.
+/// Clocks of file systems are coarse: those of what was written, and by how much files may be older than they are.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
+const BIRTH_SLACK: Duration = Duration::from_millis(20);
 /// What is looked for may be renamed or packed meanwhile: it is looked for again so often.
 const TRIES: usize = 5;
 
@@ -27,10 +28,12 @@ pub(super) struct Search {
     wanted: Wanted,
     /// What lies at the path now.
     here: Option<(u64, u64)>,
-    /// Generations that were written to since are not old ones that nobody asked for.
+    /// Generations that were made since are not old ones that nobody asked for.
     since: Option<SystemTime>,
     /// What was read before, and is not at the path any more.
     lost: Vec<KnownFile>,
+    /// Where lay what was read before.
+    places: HashSet<(u64, u64)>,
     /// Where generations lie beside: the path, and where the link leads and led that it is.
     names: Vec<PathBuf>,
     /// Where the path leads now.
@@ -65,13 +68,23 @@ impl Search {
         siblings
     }
 
-    /// Whether a file is so new that it must have come while nobody looked.
+    /// Whether a file is so new that it must have come while nobody looked. One that was there before belongs to somebody else, even if it
+    /// is written to, unless it is a copy that is made anew in place again and again.
     fn is_recent(&self, sibling: &Sibling) -> bool {
-        let Some(since) = self.since else { return false };
-        let is_since = |at: std::io::Result<SystemTime>| at.is_ok_and(|at| at >= since);
-        // What is compressed now may have been written long ago.
-        let is_new = || uncompressed(&sibling.path).is_none() && is_since(sibling.metadata.created());
-        is_since(sibling.metadata.modified()) || is_new()
+        let metadata = &sibling.metadata;
+        let is_since = |at: std::io::Result<SystemTime>, slack| {
+            let since = self.since.and_then(|since| since.checked_sub(slack));
+            at.is_ok_and(|at| since.is_some_and(|since| at >= since))
+        };
+        let is_written = is_since(metadata.modified(), CLOCK_SLACK);
+        match metadata.created() {
+            Err(_) => is_written,
+            Ok(_) if self.places.contains(&(metadata.dev(), metadata.ino())) => is_written,
+            // What was made by packing has the time of what it was made of.
+            Ok(born) => {
+                is_since(Ok(born), BIRTH_SLACK) && (is_written || uncompressed(&sibling.path).is_none())
+            }
+        }
     }
 }
 
@@ -104,8 +117,12 @@ impl Poller {
         // Inodes are used again: what lies there now may be another file.
         let is_here =
             |k: &KnownFile| current.as_ref().is_some_and(|file| k.identity.is_of(file).unwrap_or(false));
-        let last_seen = || known.iter().map(|k| k.seen).max().and_then(from_epoch);
-        let since = since.or_else(last_seen).and_then(|at| at.checked_sub(CLOCK_SLACK));
+        let last = |k: &KnownFile| {
+            Duration::from_secs(u64::try_from(k.seen).unwrap_or(0))
+                .max(Duration::from_nanos(u64::try_from(k.opened).unwrap_or(0)))
+        };
+        let last_seen = || SystemTime::UNIX_EPOCH.checked_add(known.iter().map(last).max()?);
+        let since = since.or_else(last_seen);
         let real = wanted.path.canonicalize().ok();
         let folder = wanted.path.parent().and_then(|folder| folder.canonicalize().ok());
         let own = folder.zip(wanted.path.file_name()).map(|(folder, name)| folder.join(name));
@@ -115,13 +132,15 @@ impl Poller {
                 all.push(name.clone());
             }
         }
+        let places = known.iter().map(|k| k.identity.place()).collect();
         let lost =
-            known.into_iter().filter(|k| k.identity.is_telling() && !k.is_held && !is_here(k)).collect();
+            known.into_iter().filter(|k| k.identity.is_lasting() && !k.is_held && !is_here(k)).collect();
         Some(Search {
             wanted: wanted.clone(),
             here,
             since,
             lost,
+            places,
             names: all,
             real,
             met: Vec::new(),
@@ -151,17 +170,21 @@ impl Poller {
         gone
     }
 
-    /// Nothing is left of a generation that was read. If others came after it that nobody saw, it may have grown unseen as well.
+    /// Nothing is left of a generation that was read. It may have held more than was delivered; and if others came after it that nobody
+    /// saw, it may have grown unseen as well.
     fn tell_of_lost(&self, lost: &KnownFile, is_overtaken: bool) {
-        let path = lost.path.display();
-        if is_overtaken && !lost.has_ended {
-            self.options.metrics.missed_generations.inc();
+        let (path, offset, size) = (lost.path.display(), lost.offset, lost.size);
+        let bytes = if lost.has_ended { 0 } else { size.saturating_sub(offset) };
+        let is_missed = is_overtaken && !lost.has_ended && lost.identity.is_telling();
+        self.options.metrics.lost_bytes.inc_by(bytes);
+        self.options.metrics.missed_generations.inc_by(u64::from(is_missed));
+        if is_missed || bytes > 0 {
             tracing::warn!(
-                %path, offset = lost.offset, seen = lost.seen,
-                "a generation of a file was rotated away or overwritten, and more came after it, before anybody looked: what was written to it behind this offset is lost"
+                %path, offset, size, seen = lost.seen,
+                "a file was rotated away, overwritten or removed before all of it was delivered, and is found nowhere: what it held behind this offset is lost"
             );
         } else {
-            tracing::debug!(%path, offset = lost.offset, "a file that was read is gone");
+            tracing::debug!(%path, offset, "a file that was read is gone");
         }
         self.positions.end(lost.id);
     }
@@ -170,6 +193,7 @@ impl Poller {
     fn seek_in(&mut self, search: &mut Search, listings: &mut Listings) -> bool {
         let job = search.wanted.job;
         let siblings = search.siblings(listings);
+        self.take_up_here(search, &siblings);
         let met: Vec<_> = siblings.iter().map(|sibling| (sibling.path.clone(), sibling.inode)).collect();
         // They come last: one may lie where another lay that is looked for.
         let (mut has_moved, mut missed) = (false, Vec::new());
@@ -205,12 +229,11 @@ impl Poller {
                 has_moved = true;
                 continue;
             };
-            let begins = |k: &KnownFile| k.identity.begins(&content).unwrap_or(false);
-            let holds = |k: &KnownFile| content.size().is_ok_and(|size| size >= k.offset);
+            let beginning = content.beginning();
             let is_known = self.positions.is_known(&content, &search.wanted.path, job);
             let found = search.lost.iter().position(|k| match is_known {
                 true => k.identity.is_of(&content).unwrap_or(false),
-                false => begins(k) && holds(k),
+                false => k.is_held_in(&content, &beginning),
             });
             match found {
                 Some(at) => {
@@ -223,6 +246,7 @@ impl Poller {
                 None if is_known
                     || !is_recent
                     || !sibling.is_own
+                    || self.is_excluded(&search.wanted.path, path, job)
                     || self.is_copy_of_any(&search.wanted, &content) =>
                 {
                     continue;
@@ -232,7 +256,7 @@ impl Poller {
                     continue;
                 }
                 None if let Some(old) = self.origin(path, job, &content) => {
-                    if !Self::is_gone(&old) || !self.adopt(&old, &content) {
+                    if old.stands().is_some() || !self.adopt(&old, &content) {
                         continue;
                     }
                     search.lost.retain(|lost| lost.id != old.id);
@@ -258,6 +282,43 @@ impl Poller {
         !has_moved && (search.lost.is_empty() || is_same)
     }
 
+    /// What lies at the path may be what always lay there, though the disk was mounted again or restored, and it has another place by now.
+    fn take_up_here(&self, search: &mut Search, siblings: &[Sibling]) {
+        let Search { wanted, lost, .. } = search;
+        if lost.is_empty() || Format::named(&wanted.path).is_some() {
+            return;
+        }
+        let Ok(here) = Content::plain(&wanted.path) else { return };
+        let (Ok(now), beginning) = (here.stored(), here.beginning()) else { return };
+        let is_elsewhere = |place| siblings.iter().any(|s| (s.metadata.dev(), s.metadata.ino()) == place);
+        // Whoever writes the same again writes it at another time.
+        let is_older = |k: &KnownFile| {
+            // It is told in whole seconds.
+            let seen = from_epoch(k.seen.saturating_add(1));
+            seen.zip(now.modified().ok()).is_some_and(|(seen, modified)| modified <= seen)
+        };
+        let is_it = |k: &KnownFile| {
+            k.identity.mark().is_some()
+                && !k.has_ended
+                && (k.identity.place().0 != now.dev() || now.len() > k.offset || is_older(k))
+                && k.is_held_in(&here, &beginning)
+                && !is_elsewhere(k.identity.place())
+        };
+        if let Some(at) = lost.iter().position(is_it)
+            && !self.positions.is_known(&here, &wanted.path, wanted.job)
+            && self.adopt(&lost[at], &here)
+        {
+            lost.remove(at);
+            tracing::info!(path = %wanted.path.display(), "a file is what it was, though it lies elsewhere on the disk");
+        }
+    }
+
+    /// Whether the target that wants one path says that another is not to be read.
+    fn is_excluded(&self, wanted: &Path, path: &Path, job: usize) -> bool {
+        let mut targets = self.target_of(wanted).filter(|target| target.job == job);
+        targets.any(|target| target.excludes(path))
+    }
+
     /// What was read in the same folder and began as this does.
     fn origin(&self, path: &Path, job: usize, content: &Content) -> Option<KnownFile> {
         let is_beside = |k: &KnownFile| {
@@ -265,16 +326,13 @@ impl Poller {
                 || k.real.as_ref().is_some_and(|real| real.parent() == path.parent())
         };
         let known = self.positions.known_of(job).into_iter();
-        let mut known = known.filter(|k| is_beside(k) && k.identity.is_telling());
-        let holds = |k: &KnownFile| content.size().is_ok_and(|size| size >= k.offset);
-        known.find(|k| holds(k) && k.identity.begins(content).unwrap_or(false))
-    }
-
-    /// Whether a file is neither open nor where it was read.
-    fn is_gone(known: &KnownFile) -> bool {
-        let is_there =
-            || Content::plain(&known.path).is_ok_and(|file| known.identity.is_of(&file).unwrap_or(false));
-        !known.is_held && !is_there()
+        let beginning = content.beginning();
+        let is_it = |k: &KnownFile| match k.stands() {
+            Some(there) => content.is_copy_of(&there).unwrap_or(false),
+            None => true,
+        };
+        // What is being read was compared as it is.
+        known.filter(|k| is_beside(k) && !k.is_held).find(|k| k.is_held_in(content, &beginning) && is_it(k))
     }
 
     /// Whether a target wants it by its own name, and has it opened by itself.
@@ -290,15 +348,15 @@ impl Poller {
     }
 
     /// Follows a generation, with the labels of the path that it had and under that path's name in the positions.
-    fn add_left(&mut self, wanted: &Wanted, path: &Path, content: Content) {
+    pub(super) fn add_left(&mut self, wanted: &Wanted, path: &Path, content: Content) {
         if let Some(id) = self.add(wanted.clone(), content, path) {
             self.leave(id);
         }
     }
 
-    fn adopt(&self, old: &KnownFile, content: &Content) -> bool {
-        let Ok(new) = self.positions.identity(content) else { return false };
-        self.positions.adopt(old, new);
+    pub(super) fn adopt(&self, old: &KnownFile, content: &Content) -> bool {
+        let (Ok(new), Ok(size)) = (self.positions.identity(content), content.size()) else { return false };
+        self.positions.adopt(old, new, size);
         true
     }
 
@@ -318,80 +376,8 @@ impl Poller {
         }
         let searches = wanted.iter().filter_map(|wanted| self.search(wanted, None, &[])).collect();
         self.seek_all(searches);
-    }
-
-    /// Whether a file that nobody has read is a copy of one that is being read, as copytruncate makes them. One of a file that is not
-    /// read any more goes on where that was left.
-    pub(super) fn is_copy(&self, wanted: &Wanted, content: &Content) -> bool {
-        if self.positions.is_known(content, &wanted.path, wanted.job) {
-            return false;
-        }
-        let originals = originals(&wanted.path);
-        if !originals.is_empty() && self.is_left_copy(wanted, content) {
-            return true;
-        }
-        for original in originals {
-            if self.is_open_copy(&original, wanted.job, content) {
-                return true;
-            }
-            let here = std::fs::metadata(&original).ok().map(|m| (m.dev(), m.ino()));
-            let holds = |k: &KnownFile| {
-                k.identity.is_telling()
-                    && !k.is_held
-                    && k.identity.begins(content).unwrap_or(false)
-                    && content.size().is_ok_and(|size| size >= k.offset)
-            };
-            if let Some(old) = self.positions.known_at(&original, wanted.job).into_iter().find(holds) {
-                // While the original lies where it lay it is the one that is read, once it is opened.
-                let is_there = here == Some(old.identity.place())
-                    && Content::plain(&original).is_ok_and(|file| old.identity.is_of(&file).unwrap_or(false));
-                return is_there || !self.adopt(&old, content);
-            }
-        }
-        false
-    }
-
-    /// Whether a file that is being written now may become a copy of one that is read: it holds no more than the beginning of that.
-    pub(super) fn may_become_copy(&self, wanted: &Wanted, content: &Content, metadata: &Metadata) -> bool {
-        let is_fresh = metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < SETTLED));
-        if !is_fresh || content.is_archive() || self.positions.is_known(content, &wanted.path, wanted.job) {
-            return false;
-        }
-        let size = content.size().unwrap_or_default();
-        let head = content.head(size.min(Identity::HEAD_BYTES)).ok().flatten();
-        originals(&wanted.path).into_iter().any(|original| {
-            let open = self.by_path.get(&(original, wanted.job)).and_then(|id| self.files.get(id)?.file());
-            open.is_some_and(|file| {
-                let is_short =
-                    file.identity().is_telling() && !file.identity().begins(content).unwrap_or(true);
-                let same = || file.content().head(size).ok().flatten() == head;
-                is_short && size < Identity::HEAD_BYTES && same()
-            })
-        })
-    }
-
-    pub(super) fn is_open_copy(&self, original: &Path, job: usize, content: &Content) -> bool {
-        let open = self.by_path.get(&(original.to_owned(), job)).and_then(|id| self.files.get(id)?.file());
-        open.is_some_and(|file| {
-            file.identity().is_telling() && file.identity().begins(content).unwrap_or(false)
-        })
-    }
-
-    /// Whether something that nobody has read is a copy of what is at the path now, or of what is held open and has left its path.
-    fn is_copy_of_any(&self, wanted: &Wanted, content: &Content) -> bool {
-        let is_copy =
-            |identity: &Identity| identity.is_telling() && identity.begins(content).unwrap_or(false);
-        let here = Content::plain(&wanted.path).and_then(|here| self.positions.identity(&here));
-        here.is_ok_and(|here| is_copy(&here)) || self.is_left_copy(wanted, content)
-    }
-
-    fn is_left_copy(&self, wanted: &Wanted, content: &Content) -> bool {
-        // What has left its path is looked at often.
-        let left = self.schedule.files().filter_map(|id| self.files.get(&id));
-        let left = left.filter(|f| f.leaving.is_some() && f.wanted.job == wanted.job);
-        let mut left =
-            left.filter(|f| f.wanted.path.parent() == wanted.path.parent()).filter_map(|f| f.file());
-        left.any(|file| file.identity().is_telling() && file.identity().begins(content).unwrap_or(false))
+        let now = SystemTime::now();
+        wanted.into_iter().for_each(|wanted| self.suspects.note_absent(wanted.path, wanted.job, now));
     }
 }
 

@@ -16,6 +16,7 @@ struct Before {
     wanted: Wanted,
     place: (u64, u64),
     identity: Identity,
+    earlier: Option<Identity>,
     offset: u64,
     /// Bytes that were there and are not read.
     unread: u64,
@@ -23,12 +24,19 @@ struct Before {
 }
 
 impl Before {
+    /// Whether this holds what was read but for the last lines.
+    fn is_short_copy(&self, content: &Content) -> bool {
+        let is_earlier = |earlier: Identity| earlier.is_copied_in(content).unwrap_or(false);
+        content.size().is_ok_and(|size| size < self.offset) && self.earlier.is_some_and(is_earlier)
+    }
+
     fn of(followed: &Followed) -> Option<Self> {
         let file = followed.file()?;
         Some(Self {
             wanted: followed.wanted.clone(),
             place: followed.place,
             identity: file.identity(),
+            earlier: file.earlier(),
             offset: file.offset(),
             unread: followed.size.max(file.offset()).saturating_sub(file.held_from()),
             names: followed.names.clone(),
@@ -36,8 +44,17 @@ impl Before {
     }
 
     fn is_copy(&self, content: &Content) -> bool {
-        self.identity.begins(content).unwrap_or(false) && content.size().is_ok_and(|size| size >= self.offset)
+        self.identity.is_copied_in(content).unwrap_or(false)
+            && content.size().is_ok_and(|size| size >= self.offset)
     }
+}
+
+/// A copy of what a file held before it was truncated.
+enum Copied {
+    /// It holds all that was read.
+    Whole(Content),
+    /// It was made before the last lines were read: there is nothing more in it.
+    Short(Content),
 }
 
 impl Poller {
@@ -55,7 +72,8 @@ impl Poller {
         if is_leaving {
             return self.overwritten(id, &before);
         }
-        if let Some(copy) = self.copy_of(&before, since)
+        let mut copy = self.copy_of(&before, since);
+        if let Some(Copied::Whole(copy)) = copy.take_if(|copy| matches!(copy, Copied::Whole(_)))
             && let Some(now) = self.replace(id, copy)
         {
             let Before { wanted, names, place, .. } = before;
@@ -73,6 +91,13 @@ impl Poller {
         followed.size = 0;
         if let Some(Err(error)) = followed.file_mut().map(|file| file.begin_anew(&self.positions)) {
             tracing::warn!(path = %before.wanted.path.display(), %error, "file cannot be read");
+        }
+        if let (Some(Copied::Short(copy)), Some(entry)) = (copy, entry) {
+            let known = self.positions.known_at(&before.wanted.path, before.wanted.job);
+            if let Some(old) = known.iter().find(|known| known.id == entry) {
+                self.adopt(old, &copy);
+                copy.size().into_iter().for_each(|size| self.positions.end_at(entry, size));
+            }
         }
         // The copy may be lost, as it took the place of an older one, and yet hold what came after it.
         let gone = self.seek(&before.wanted, Some(since), &before.names);
@@ -115,7 +140,7 @@ impl Poller {
     }
 
     /// The copy that was made of a file before it was truncated.
-    fn copy_of(&mut self, before: &Before, since: SystemTime) -> Option<Content> {
+    fn copy_of(&mut self, before: &Before, since: SystemTime) -> Option<Copied> {
         let (wanted, mut listings) = (&before.wanted, Listings::default());
         if !before.identity.is_telling() {
             return None;
@@ -147,7 +172,10 @@ impl Poller {
             let is_known = || self.positions.is_known(&copy, &wanted.path, wanted.job);
             if before.is_copy(&copy) && (before.identity.is_by_path() || !is_known()) {
                 tracing::info!(path = %wanted.path.display(), copy = %path.display(), "file was truncated: going on in its copy");
-                return Some(copy);
+                return Some(Copied::Whole(copy));
+            }
+            if before.is_short_copy(&copy) && !is_known() {
+                return Some(Copied::Short(copy));
             }
         }
         None

@@ -68,6 +68,12 @@ mod linux {
             watch
         }
 
+        /// One to which the system tells nothing.
+        #[cfg(test)]
+        pub(crate) fn blind() -> Self {
+            Self { inotify: None, folders: HashMap::new(), watches: HashMap::new(), warned: true }
+        }
+
         /// Watches a folder, given by its real path; whether changes in it will be told.
         pub(crate) fn watch(&mut self, folder: &Path) -> bool {
             if self.watches.contains_key(folder) {

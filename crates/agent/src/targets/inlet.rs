@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use model::{Labels, Timestamp};
 use parking_lot::Mutex;
 use service::CancellationToken;
@@ -122,6 +123,11 @@ impl Inlets {
         const AT_ONCE: usize = 1024;
         const PAUSE: Duration = Duration::from_secs(1);
         let mut received = Vec::new();
+        let late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WAIT).await;
+        };
+        let late = late.shared();
         while messages.0.recv_many(&mut received, AT_ONCE).await > 0 {
             let mut batch = Batch::default();
             let mut budgets = Vec::with_capacity(received.len());
@@ -142,14 +148,10 @@ impl Inlets {
                     }
                 }
             };
-            let late = async {
-                stop.cancelled().await;
-                tokio::time::sleep(LAST_WAIT).await;
-            };
             let lost = tokio::select! {
                 biased;
                 stored = stored => (!stored).then_some("too_large"),
-                () = late => Some("shutdown"),
+                () = late.clone() => Some("shutdown"),
             };
             if let Some(reason) = lost {
                 self.metrics.lost(target, reason, budgets.len() as u64);

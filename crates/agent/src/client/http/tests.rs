@@ -189,6 +189,7 @@ async fn servers_and_clients_with_certificates() {
         (json!({"ca_file": testdata("ca.pem"), "min_version": "TLS13"}), true),
         (json!({"ca_file": testdata("ca.pem"), "max_version": "TLS12"}), true),
         (json!({"ca_file": testdata("ca.pem"), "server_name": "localhost"}), true),
+        (json!({"ca_file": testdata("ca.pem"), "server_name": "127.0.0.1"}), true),
         (json!({"ca_file": testdata("ca.pem"), "server_name": "other.example"}), false),
     ] {
         let answer = open.push("https", json!({"tls_config": tls})).await;

@@ -171,6 +171,34 @@ mod tests {
     }
 
     #[test]
+    fn ids_come_and_change_with_the_containers() {
+        let pod = |status: Value| {
+            json!({
+                "metadata": {"name": "web-0", "namespace": "shop", "uid": "u-1"},
+                "spec": {"containers": [{"name": "nginx"}], "initContainers": [{"name": "init"}]},
+                "status": status,
+            })
+        };
+        let ids = |status: Value| {
+            let id = |labels: &TargetLabels| labels.get("__meta_kubernetes_pod_container_id").cloned();
+            targets(&pod(status)).iter().map(id).collect::<Vec<_>>()
+        };
+        let status = |init: Value, own: Value| json!({"podIP": "10.0.0.1", "initContainerStatuses": init, "containerStatuses": own});
+        let some = |id: &str| Some(id.to_owned());
+        // Scheduled, but no container is known yet: there are targets, without ids.
+        assert_eq!(ids(json!({"podIP": "10.0.0.1"})), [None, None]);
+        assert_eq!(ids(status(json!([]), Value::Null)), [None, None]);
+        let waiting = json!([{"name": "nginx", "state": {"waiting": {"reason": "PodInitializing"}}}]);
+        let init = json!([{"name": "init", "containerID": "containerd://1"}]);
+        assert_eq!(ids(status(init.clone(), waiting)), [None, some("containerd://1")]);
+        // Started, and again after a crash.
+        for id in ["containerd://2", "cri-o://3"] {
+            let own = json!([{"name": "nginx", "containerID": id, "lastState": {"terminated": {"containerID": "containerd://2"}}}]);
+            assert_eq!(ids(status(init.clone(), own)), [some(id), some("containerd://1")]);
+        }
+    }
+
+    #[test]
     fn pods_without_an_address_or_without_anything() {
         assert!(targets(&json!({"metadata": {"uid": "u"}, "status": {"phase": "Pending"}})).is_empty());
         assert!(targets(&json!({"status": {"podIP": "::1"}})).is_empty());

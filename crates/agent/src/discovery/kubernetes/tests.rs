@@ -77,6 +77,15 @@ impl Fixture {
     }
 
     async fn start(script: Script) -> Self {
+        let rules = json!([
+            {"source_labels": ["__meta_kubernetes_pod_uid", "__meta_kubernetes_pod_container_name"], "separator": "/",
+             "target_label": "__path__", "replacement": "/var/log/pods/*$1/*.log"},
+            {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+        ]);
+        Self::with_rules(script, rules).await
+    }
+
+    async fn with_rules(script: Script, rules: Value) -> Self {
         let script = Arc::new(Mutex::new(script));
         let listener = Listener::loopback().unwrap();
         let routes =
@@ -89,11 +98,6 @@ impl Fixture {
             selectors: vec![SelectorConfig { field: "spec.nodeName=n1".into(), ..SelectorConfig::default() }],
             ..KubernetesSdConfig::default()
         };
-        let rules = json!([
-            {"source_labels": ["__meta_kubernetes_pod_uid", "__meta_kubernetes_pod_container_name"], "separator": "/",
-             "target_label": "__path__", "replacement": "/var/log/pods/*$1/*.log"},
-            {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
-        ]);
         let rules: Vec<crate::relabel::RelabelConfig> = serde_json::from_value(rules).unwrap();
         let rules = rules.iter().map(|rule| Relabel::compile(rule).unwrap()).collect();
         let (sender, commands) = sync_channel(100);
@@ -109,6 +113,12 @@ impl Fixture {
 
     /// Waits until these pods are announced.
     async fn expect(&self, want: &[&str]) {
+        let labels: Vec<_> = want.iter().map(|pod| format!("{{pod=\"{pod}\"}}")).collect();
+        self.expect_labels(&labels.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+
+    /// Waits until targets with these labels are announced.
+    async fn expect_labels(&self, want: &[&str]) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut seen = Vec::new();
         while Instant::now() < deadline {
@@ -116,8 +126,7 @@ impl Fixture {
                 let Command::Targets { source, targets } = command else { panic!("{command:?}") };
                 assert_eq!(source, "sd/shop");
                 seen.push(targets.iter().map(|t| t.labels.to_string()).collect::<Vec<_>>());
-                let want: Vec<_> = want.iter().map(|pod| format!("{{pod=\"{pod}\"}}")).collect();
-                if seen.last() == Some(&want) {
+                if seen.last().is_some_and(|seen| seen == want) {
                     return;
                 }
             }
@@ -312,5 +321,37 @@ async fn a_server_that_is_away_is_asked_again_and_known_pods_stay() {
     // What cannot be understood makes it list again; that fails, and nothing is announced as gone.
     fixture.asked(before + 3).await;
     assert!(fixture.commands.try_recv().is_err());
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn containers_whose_ids_change_are_announced_again() {
+    let (lines, stream) = mpsc::channel(10);
+    let with = |version: u32, image: &str, id: Option<&str>| {
+        let mut pod = pod("a", version);
+        let statuses = id.map(|id| json!([{"name": "c", "containerID": id}]));
+        pod["status"]["containerStatuses"] = statuses.unwrap_or_default();
+        pod["metadata"]["labels"] = json!({"tier": image});
+        pod
+    };
+    let script = Script {
+        lists: [list(&[with(1, "one", None)], 5, "")].into(),
+        watches: [Answer::Stream(stream)].into(),
+        asked: Vec::new(),
+    };
+    let rules = json!([
+        {"replacement": "/var/log/pods/*/*.log", "target_label": "__path__"},
+        {"source_labels": ["__meta_kubernetes_pod_container_id"], "target_label": "pod"},
+        {"source_labels": ["__meta_kubernetes_pod_container_id"], "regex": "gone://.*", "action": "drop"},
+    ]);
+    let fixture = Fixture::with_rules(script, rules).await;
+    // One without a status is there, with an empty id.
+    fixture.expect_labels(&["{}"]).await;
+    for (version, id) in [(6, "containerd://1"), (7, "containerd://2")] {
+        lines.send(event("MODIFIED", &with(version, "one", Some(id)))).await.unwrap();
+        fixture.expect(&[id]).await;
+    }
+    lines.send(event("MODIFIED", &with(8, "one", Some("gone://3")))).await.unwrap();
+    fixture.expect(&[]).await;
     fixture.end().await;
 }

@@ -41,6 +41,7 @@ fn more_files_than_may_be_open() {
         max_line: 1000,
         from_end: false,
         ignore_older: None,
+        readers: 1,
         jobs: Vec::new(),
         metrics: metrics.clone(),
     };

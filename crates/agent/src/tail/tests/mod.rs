@@ -1,12 +1,15 @@
 //! A whole agent over real files that are treated as files are: every line carries a number, none may be lost and none come twice.
 
+mod alike;
 mod archives;
+mod halves;
 mod many;
 mod options;
 mod rotation;
 mod steps;
 mod text;
 mod truncation;
+mod unseen;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -188,8 +188,7 @@ async fn with_a_spool_an_acknowledgement_means_that_it_is_on_disk() {
     };
     assert!(taken > 5 && status == 503 && text.contains("full"), "{taken} {status} {text}");
 
-    let reading =
-        tokio::spawn(crate::spool::SpoolReader::run(spool, "c".into(), vec![], inlet, stop.clone()));
+    let reading = tokio::spawn(crate::spool::SpoolReader::run(spool, "c".into(), inlet, stop.clone()));
     for line in ["one", "two", "three"] {
         let entry = fixture.bench.entry().await;
         assert_eq!((entry.line.as_str(), entry.timestamp, entry.tenant.as_str()), (line, Timestamp(7), "t1"));

@@ -269,8 +269,7 @@ async fn messages_lie_in_the_spool_until_they_are_read() {
     // The disk fails at first: the messages wait.
     files.fail_syncs(1);
     stream.write_all(b"<13>1 - h a - - - one\n<14>1 - h a - - - two\n").await.unwrap();
-    let reading =
-        tokio::spawn(crate::spool::SpoolReader::run(spool, "c".into(), vec![], inlet, stop.clone()));
+    let reading = tokio::spawn(crate::spool::SpoolReader::run(spool, "c".into(), inlet, stop.clone()));
     let want = ["notice\"} one", "informational\"} two"];
     let lines = fixture.bench.lines(2).await;
     assert!(lines.iter().zip(want).all(|(line, want)| line.ends_with(want)), "{lines:?}");
