@@ -27,6 +27,8 @@ pub(crate) struct KnownFile {
     pub(crate) size: u64,
     /// When it was opened last, ns since the epoch.
     pub(crate) opened: i64,
+    /// Up to when all that lay at its path before it was looked for, ns since the epoch; 0 if it never was.
+    pub(crate) searched: i64,
     /// When it was last seen, seconds since the epoch.
     pub(crate) seen: i64,
     /// Whether it is being read.
@@ -45,6 +47,7 @@ impl KnownFile {
             offset: known.offset,
             size: known.size,
             opened: known.opened,
+            searched: known.searched,
             seen: known.seen,
             is_held: known.holder.is_some(),
             has_ended: known.has_ended,
@@ -110,6 +113,7 @@ impl Positions {
             saved: progress.source().and_then(Source::saved),
             loaded: None,
             opened: model::Timestamp::now().nanos(),
+            searched: own.and_then(|id| inner.known.get(id)).map_or(0, |known| known.searched),
             seen: now(),
             absent: 0,
             has_ended: false,
@@ -218,6 +222,12 @@ impl Positions {
             }
             inner.version += 1;
         }
+    }
+
+    /// What lay at a path before what is read there now is found, as far as there is any of it, up to a time, ns since the epoch.
+    pub(crate) fn searched(&self, path: &Path, job: usize, at: i64) {
+        let (mut inner, owner) = (self.shared.inner.lock(), self.owner(job));
+        inner.known.searched(path, &owner, at);
     }
 
     /// All of a file was read, which has so many bytes, and nobody reads it any more: what is not delivered yet is on its way.

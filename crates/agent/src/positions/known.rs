@@ -58,6 +58,9 @@ pub(super) struct Known {
     /// ns since the epoch.
     #[serde(default)]
     pub(super) opened: i64,
+    /// Up to when all that lay at its path before it was looked for, ns since the epoch.
+    #[serde(default)]
+    pub(super) searched: i64,
     /// When it was last seen, seconds since the epoch.
     pub(super) seen: i64,
     /// For how many seconds the agent has run since, and has not seen it.
@@ -200,6 +203,18 @@ impl KnownFiles {
         if let Some(known) = self.entries.get_mut(&id).filter(|known| known.holder.is_none()) {
             (known.offset, known.size) = (size, size);
             known.identity = known.identity.marked(None);
+        }
+    }
+
+    /// What is read of this path now comes behind all that was found.
+    pub(super) fn searched(&mut self, path: &Path, owner: &Owner, at: i64) {
+        let ids: Vec<_> = self.at(path).map(|(id, _)| id).collect();
+        for id in ids {
+            let known = self.entries.get_mut(&id);
+            known
+                .filter(|known| known.holder.is_some() && known.owner == *owner)
+                .into_iter()
+                .for_each(|known| known.searched = at);
         }
     }
 

@@ -312,6 +312,8 @@ impl Spool {
                 () = tokio::time::sleep_until((settled + pause).into()) => true,
                 () = stop.cancelled() => true,
             };
+            let is_last = stop.is_cancelled();
+            let is_due = is_due || is_last;
             let spool = self.clone();
             let work = move || {
                 spool.commit();
@@ -323,7 +325,7 @@ impl Spool {
             if is_due {
                 settled = Instant::now();
             }
-            if stop.is_cancelled() {
+            if is_last {
                 return Ok(());
             }
         }

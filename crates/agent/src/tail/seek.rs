@@ -10,6 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use model::Timestamp;
+
 use super::archive::Format;
 use super::content::{Content, Identified as _};
 use super::followed::Wanted;
@@ -26,6 +28,8 @@ const TRIES: usize = 5;
 /// A search for the earlier generations of a path.
 pub(super) struct Search {
     wanted: Wanted,
+    /// When it began, ns since the epoch.
+    begun: i64,
     /// What lies at the path now.
     here: Option<(u64, u64)>,
     /// Generations that were made since are not old ones that nobody asked for.
@@ -108,6 +112,7 @@ impl Poller {
         since: Option<SystemTime>,
         names: &[PathBuf],
     ) -> Option<Search> {
+        let begun = Timestamp::now().nanos();
         let known = self.positions.expected_at(&wanted.path, wanted.job);
         if known.is_empty() && since.is_none() {
             return None;
@@ -117,12 +122,13 @@ impl Poller {
         // Inodes are used again: what lies there now may be another file.
         let is_here =
             |k: &KnownFile| current.as_ref().is_some_and(|file| k.identity.is_of(file).unwrap_or(false));
-        let last = |k: &KnownFile| {
-            Duration::from_secs(u64::try_from(k.seen).unwrap_or(0))
-                .max(Duration::from_nanos(u64::try_from(k.opened).unwrap_or(0)))
+        // Before the path was searched to the end anything may have been missed, whatever was opened or seen by then.
+        let last_searched = || {
+            let searched = known.iter().map(|k| k.searched).max().filter(|at| *at > 0);
+            let since = searched.or_else(|| known.iter().map(|k| k.opened).filter(|at| *at > 0).min())?;
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(u64::try_from(since).ok()?))
         };
-        let last_seen = || SystemTime::UNIX_EPOCH.checked_add(known.iter().map(last).max()?);
-        let since = since.or_else(last_seen);
+        let since = since.or_else(last_searched);
         let real = wanted.path.canonicalize().ok();
         let folder = wanted.path.parent().and_then(|folder| folder.canonicalize().ok());
         let own = folder.zip(wanted.path.file_name()).map(|(folder, name)| folder.join(name));
@@ -137,6 +143,7 @@ impl Poller {
             known.into_iter().filter(|k| k.identity.is_lasting() && !k.is_held && !is_here(k)).collect();
         Some(Search {
             wanted: wanted.clone(),
+            begun,
             here,
             since,
             lost,
@@ -162,6 +169,7 @@ impl Poller {
         over.extend(searches);
         let mut gone = Vec::new();
         for search in over {
+            self.positions.searched(&search.wanted.path, search.wanted.job, search.begun);
             for lost in search.lost {
                 self.tell_of_lost(&lost, search.is_overtaken);
                 gone.push(lost.id);

@@ -76,6 +76,22 @@ fn truncated_files_begin_anew() {
     assert_eq!(fixture.read(&mut tail, false), ["entirely other text than before", "and more"]);
 }
 
+/// It came to be what it is before it was opened: a second entry for the same bytes would have its copy read again.
+#[test]
+fn what_was_truncated_before_it_was_opened_is_one_generation() {
+    let fixture = Fixture::new();
+    fixture.append("one\n");
+    let positions = load(&fixture);
+    let mut tail = open(&fixture, &positions, 0);
+    let entry = positions.entry(tail.progress());
+    tail.begin_anew(&positions).unwrap();
+    assert_eq!(positions.entry(tail.progress()), entry);
+    assert_eq!(positions.known_at(&fixture.path(), 0).len(), 1);
+    std::fs::write(fixture.path(), "two\n").unwrap();
+    tail.begin_anew(&positions).unwrap();
+    assert_ne!(positions.entry(tail.progress()), entry, "that is another");
+}
+
 #[test]
 fn long_lines_are_cut_and_nothing_waits_forever() {
     let fixture = Fixture::new();
