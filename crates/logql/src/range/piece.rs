@@ -91,8 +91,13 @@ impl Piece {
             Self::Samples(samples) => samples.push((time, value)),
             Self::Min(min) => *min = lesser(*min, value),
             Self::Max(max) => *max = greater(*max, value),
-            Self::First(first, old) if time < *first => (*first, *old) = (time, value),
-            Self::Last(last, old) if time >= *last => (*last, *old) = (time, value),
+            // Of equal times the values decide: streams of a group come in any order, and in parts.
+            Self::First(first, old) if time.cmp(first).then(value.total_cmp(old)).is_lt() => {
+                (*first, *old) = (time, value);
+            }
+            Self::Last(last, old) if time.cmp(last).then(value.total_cmp(old)).is_gt() => {
+                (*last, *old) = (time, value);
+            }
             Self::First(..) | Self::Last(..) => {}
         }
     }

@@ -275,6 +275,7 @@ const METRIC_QUERIES: &[&str] = &[
     r#"sum by (app) (count_over_time({app=~".+"} |= "connection refused" [3h]))"#,
     r#"sum by (app, meta) (count_over_time({app=~".+"} | meta=~"a.*|b.*" [3h]))"#,
     r#"sum by (level) (avg_over_time({app="json"} | json | duration_ms > 500 | unwrap duration_ms [3h]) by (level))"#,
+    r#"sum(last_over_time({app="json"} | json | unwrap duration_ms [3h]) by (level))"#,
     r#"sum by (t) (count_over_time({app="text"} | label_format t=`{{ __timestamp__ | unixEpoch | trunc 8 }}` [3h]))"#,
 ];
 
